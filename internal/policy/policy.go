@@ -1,0 +1,167 @@
+// Package policy decides which clients are admitted and how far: allow, ask or
+// refuse, with ceilings on scopes, resources, grants and authentication methods.
+// It is pure: a Set is a value, a decision is a function of the set and a
+// subject, and nothing here looks anything up. Decisions are taken on every use
+// of a client, cache hits and refreshes included, so they must stay cheap.
+package policy
+
+import (
+	"strings"
+
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// Action is what a rule says about a client.
+type Action string
+
+// The three answers. Ask means that an administrator has to approve the client
+// first; until then it is refused with an explanation.
+const (
+	Allow Action = "allow"
+	Ask   Action = "ask"
+	Deny  Action = "deny"
+)
+
+// What a rule may say about refresh tokens.
+const (
+	RefreshByDocument = ""       // only if the client's document lists refresh_token
+	RefreshAlways     = "always" // even if it does not
+	RefreshNever      = "never"
+)
+
+// Rule is one line of a policy. Exactly one of Client, Prefix and Host says to
+// whom it applies; the other members are ceilings on what an admitted client
+// may do, and a zero member sets no ceiling.
+type Rule struct {
+	Name   string
+	Client string // the exact client_id, byte for byte
+	Prefix string // an https URL up to and including a slash; matched on the raw client_id
+	Host   string // a host, or "*." and a host for every name below it; ":port" where it is not 443
+
+	Action    Action
+	Reason    string // shown to the person who is refused
+	Scopes    oauth.Scopes
+	HasScopes bool // Scopes is a ceiling even when it is empty
+	Resources []string
+	Methods   []string // token endpoint authentication methods
+	Grants    []string
+	Refresh   string
+	Remember  *bool // whether a remembered consent may be silent; nil leaves it to the default rules
+	Loopback  *bool // false refuses redirects to the person's own computer
+	SameHost  bool  // every https redirect must be on the client's own host
+}
+
+// Set is a whole policy. Build it, call Check once, and share it read-only.
+type Set struct {
+	Rules           []Rule
+	Default         Action
+	Resources       []Resource
+	DefaultResource string // the audience of a request without resource; "" refuses such requests
+
+	resources map[string]*Resource
+}
+
+// Subject is who asks. Host is lower case without a port, and empty for a
+// registered client whose id is not a URL.
+type Subject struct {
+	ID   string
+	Host string
+	Port uint16
+}
+
+// Decision is the answer of a Set: the action, the rule that gave it and its
+// ceilings.
+type Decision struct {
+	Action Action
+	Rule   string // the name of the rule, or "default"
+	Reason string
+
+	Explicit  bool // a rule named this client, not the default
+	Scopes    oauth.Scopes
+	HasScopes bool
+	Resources []string
+	Methods   []string
+	Grants    []string
+	Refresh   string
+	Remember  *bool
+	Loopback  *bool
+	SameHost  bool
+}
+
+// Decide returns what the first matching rule says, or the default.
+func (s *Set) Decide(who Subject) Decision {
+	for i := range s.Rules {
+		r := &s.Rules[i]
+		if r.matches(who) {
+			return Decision{
+				Action: r.Action, Rule: r.Name, Reason: r.Reason, Explicit: true,
+				Scopes: r.Scopes, HasScopes: r.HasScopes, Resources: r.Resources,
+				Methods: r.Methods, Grants: r.Grants, Refresh: r.Refresh,
+				Remember: r.Remember, Loopback: r.Loopback, SameHost: r.SameHost,
+			}
+		}
+	}
+	return Decision{Action: s.Default, Rule: "default"}
+}
+
+// MayUse reports whether the decision leaves the resource to the client.
+func (d Decision) MayUse(resource string) bool { return within(d.Resources, resource) }
+
+// MayGrant reports whether the decision leaves the grant type to the client.
+func (d Decision) MayGrant(grant string) bool { return within(d.Grants, grant) }
+
+// MayAuthenticate reports whether the decision accepts the authentication method.
+func (d Decision) MayAuthenticate(method string) bool { return within(d.Methods, method) }
+
+// MayRefresh reports whether the client gets refresh tokens, given whether its
+// own document asks for them (TOK-15).
+func (d Decision) MayRefresh(documented bool) bool {
+	switch d.Refresh {
+	case RefreshAlways:
+		return true
+	case RefreshNever:
+		return false
+	}
+	return documented && d.MayGrant(oauth.GrantRefreshToken)
+}
+
+// Narrow returns the scopes that the decision's ceiling leaves.
+func (d Decision) Narrow(asked oauth.Scopes) oauth.Scopes {
+	if !d.HasScopes {
+		return asked
+	}
+	return asked.And(d.Scopes)
+}
+
+func within(ceiling []string, v string) bool {
+	if len(ceiling) == 0 {
+		return true
+	}
+	for _, c := range ceiling {
+		if c == v {
+			return true
+		}
+	}
+	return false
+}
+
+// matches compares on whole labels of the host and on the raw client_id, never
+// on a substring of either (POL-02).
+func (r *Rule) matches(who Subject) bool {
+	switch {
+	case r.Client != "":
+		return who.ID == r.Client
+	case r.Prefix != "":
+		return strings.HasPrefix(who.ID, r.Prefix)
+	case r.Host == "" || who.Host == "":
+		return false
+	}
+	host, port := splitPattern(r.Host)
+	if who.Port != port {
+		return false
+	}
+	if below, ok := strings.CutPrefix(host, "*"); ok { // below is ".example.com"
+		return len(who.Host) > len(below) && strings.HasSuffix(who.Host, below)
+	}
+	return who.Host == host
+}

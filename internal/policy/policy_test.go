@@ -1,0 +1,250 @@
+package policy
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/bonafide-id/bonafide/oauth"
+	"github.com/google/go-cmp/cmp"
+)
+
+func set(t *testing.T, rules ...Rule) *Set {
+	t.Helper()
+	s := &Set{Rules: rules, Default: Deny, Resources: []Resource{github()}}
+	if err := s.Check(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func github() Resource {
+	return Resource{
+		ID: "https://mcp.example/github", Name: "GitHub tools", Aliases: []string{"https://mcp.example/github/"},
+		Scopes: []Scope{
+			{Name: "issues:read", Title: "read issues", Tools: []string{"list_issues"}},
+			{Name: "issues:write", Title: "create issues", Tools: []string{"create_issue"}, Implies: []string{"issues:read"}},
+			{Name: "issues:admin", Title: "manage issues", Implies: []string{"issues:write"}},
+		},
+		Default: oauth.Scopes{"issues:read"},
+	}
+}
+
+func subject(id string) Subject {
+	host, _, _ := strings.Cut(strings.TrimPrefix(id, "https://"), "/")
+	port := uint16(443)
+	if h, ok := strings.CutSuffix(host, ":8443"); ok {
+		host, port = h, 8443
+	}
+	return Subject{ID: id, Host: host, Port: port}
+}
+
+func TestHostPatternsMatchWholeLabels(t *testing.T) {
+	for _, c := range []struct {
+		name, pattern, id string
+		match             bool
+	}{
+		{"POL-02, attack AD-10: the host itself matches", "good.test", "https://good.test/c.json", true},
+		{"POL-02, attack AD-10: a longer name that ends alike does not match", "good.test", "https://evilgood.test/c.json", false},
+		{"POL-02, attack AD-10: a name that goes on does not match", "good.test", "https://good.test.evil.test/c.json", false},
+		{"POL-02, attack AD-10: a wildcard does not match the apex", "*.good.test", "https://good.test/c.json", false},
+		{"POL-02, attack AD-10: a wildcard matches below at any depth", "*.good.test", "https://a.b.good.test/c.json", true},
+		{"POL-02, attack AD-10: a wildcard needs the label boundary", "*.good.test", "https://evilgood.test/c.json", false},
+		{"POL-02 another port is another origin", "good.test", "https://good.test:8443/c.json", false},
+		{"POL-02 a pattern may name its port", "good.test:8443", "https://good.test:8443/c.json", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := set(t, Rule{Host: c.pattern, Action: Allow})
+			if got := s.Decide(subject(c.id)).Action == Allow; got != c.match {
+				t.Errorf("pattern %s, client %s: match is %v", c.pattern, c.id, got)
+			}
+		})
+	}
+}
+
+func TestRulesMatchInOrder(t *testing.T) {
+	s := set(t,
+		Rule{Name: "blocked app", Client: "https://good.test/bad.json", Action: Deny, Reason: "retired"},
+		Rule{Name: "apps", Prefix: "https://good.test/apps/", Action: Allow, Scopes: oauth.Scopes{"issues:read"}, HasScopes: true},
+		Rule{Name: "host", Host: "good.test", Action: Ask},
+		Rule{Name: "old", Client: "registered-1", Action: Allow},
+	)
+	for _, c := range []struct{ name, id, rule string }{
+		{"POL-01 the exact client wins by order", "https://good.test/bad.json", "blocked app"},
+		{"POL-01 a path prefix ends at a segment", "https://good.test/apps/a.json", "apps"},
+		{"POL-01 a prefix is not a substring", "https://good.test/appsx/a.json", "host"},
+		{"POL-01 a prefix does not reach another host", "https://evil.test/good.test/apps/a.json", "default"},
+		{"POL-01 an opaque id is compared byte for byte", "registered-1", "old"},
+		{"POL-01 all else falls to the default", "https://other.test/c.json", "default"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			who := subject(c.id)
+			if !strings.HasPrefix(c.id, "https://") {
+				who.Host = ""
+			}
+			if got := s.Decide(who); got.Rule != c.rule {
+				t.Errorf("%s: rule %q, want %q", c.id, got.Rule, c.rule)
+			}
+		})
+	}
+	t.Run("POL-01 a closed server refuses what no rule names", func(t *testing.T) {
+		if d := s.Decide(subject("https://other.test/c")); d.Action != Deny {
+			t.Errorf("action %s", d.Action)
+		}
+	})
+}
+
+func TestCeilingsNarrow(t *testing.T) {
+	s := set(t, Rule{Host: "good.test", Action: Allow, Scopes: oauth.Scopes{"issues:read"}, HasScopes: true,
+		Methods: []string{oauth.MethodPrivateKeyJWT}, Grants: []string{"authorization_code"}, Resources: []string{"https://mcp.example/github"}})
+	d := s.Decide(subject("https://good.test/c"))
+	if diff := cmp.Diff(oauth.Scopes{"issues:read"}, d.Narrow(oauth.Scopes{"issues:write", "issues:read"})); diff != "" {
+		t.Error(diff)
+	}
+	if d.MayAuthenticate(oauth.MethodNone) || !d.MayAuthenticate(oauth.MethodPrivateKeyJWT) {
+		t.Error("methods are not narrowed")
+	}
+	if d.MayRefresh(true) {
+		t.Error("a grant ceiling without refresh_token still refreshes")
+	}
+	if d.MayUse("https://mcp.example/other") || !d.MayUse("https://mcp.example/github") {
+		t.Error("resources are not narrowed")
+	}
+	t.Run("TOK-15 refresh follows the document unless the rule says otherwise", func(t *testing.T) {
+		for _, c := range []struct {
+			refresh          string
+			documented, want bool
+		}{{"", true, true}, {"", false, false}, {"always", false, true}, {"never", true, false}} {
+			if got := (Decision{Refresh: c.refresh}).MayRefresh(c.documented); got != c.want {
+				t.Errorf("refresh %q, documented %v: %v", c.refresh, c.documented, got)
+			}
+		}
+	})
+}
+
+func TestResourcesAreFoundByExactNameOrAlias(t *testing.T) {
+	s := set(t)
+	for _, c := range []struct {
+		name, id string
+		found    bool
+	}{
+		{"AUTHZ-18 the identifier itself", "https://mcp.example/github", true},
+		{"AUTHZ-18 upper-case scheme and host", "HTTPS://MCP.Example/github", true},
+		{"AUTHZ-18 a configured alias", "https://mcp.example/github/", true},
+		{"AUTHZ-18 the path keeps its case", "https://mcp.example/GitHub", false},
+		{"AUTHZ-16 a prefix is another resource", "https://mcp.example/", false},
+		{"AUTHZ-16 a query is another resource", "https://mcp.example/github?x", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, ok := s.Resource(c.id)
+			if ok != c.found {
+				t.Fatalf("found %v", ok)
+			}
+			if ok && r.ID != "https://mcp.example/github" {
+				t.Errorf("mapped to %s", r.ID)
+			}
+		})
+	}
+}
+
+func TestScopesImplyOthers(t *testing.T) {
+	r := github()
+	want := oauth.Scopes{"issues:admin", "issues:write", "issues:read"}
+	if diff := cmp.Diff(want, r.Expand(oauth.Scopes{"issues:admin"})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCheckNamesTheMistake(t *testing.T) {
+	good := func() *Set {
+		return &Set{Default: Ask, Resources: []Resource{github()}, DefaultResource: "https://mcp.example/github",
+			Rules: []Rule{{Name: "r", Host: "good.test", Action: Allow}}}
+	}
+	if err := good().Check(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name  string
+		spoil func(*Set)
+		want  string
+	}{
+		{"unknown default", func(s *Set) { s.Default = "maybe" }, "allow, ask or deny"},
+		{"unknown action", func(s *Set) { s.Rules[0].Action = "permit" }, "allow, ask or deny"},
+		{"two selectors", func(s *Set) { s.Rules[0].Client = "x" }, "exactly one"},
+		{"no selector", func(s *Set) { s.Rules[0].Host = "" }, "exactly one"},
+		{"prefix without a slash at the end", func(s *Set) { s.Rules[0].Host, s.Rules[0].Prefix = "", "https://good.test/app" }, "end in a slash"},
+		{"prefix without a path", func(s *Set) { s.Rules[0].Host, s.Rules[0].Prefix = "", "https://good.test" }, "with a path"},
+		{"prefix with a dot segment", func(s *Set) { s.Rules[0].Host, s.Rules[0].Prefix = "", "https://good.test/../" }, "dot segment"},
+		{"prefix with user information", func(s *Set) { s.Rules[0].Host, s.Rules[0].Prefix = "", "https://a@good.test/" }, "plain"},
+		{"POL-02 a wildcard over a public suffix", func(s *Set) { s.Rules[0].Host = "*.github.io" }, "different owners"},
+		{"a wildcard over a top-level domain", func(s *Set) { s.Rules[0].Host = "*.com" }, "different owners"},
+		{"a bare wildcard", func(s *Set) { s.Rules[0].Host = "*" }, "host name"},
+		{"a wildcard inside a label", func(s *Set) { s.Rules[0].Host = "a*.good.test" }, "host name"},
+		{"attack AD-10: an upper-case host", func(s *Set) { s.Rules[0].Host = "Good.test" }, "lower-case"},
+		{"attack AD-10: a trailing dot", func(s *Set) { s.Rules[0].Host = "good.test." }, "host name"},
+		{"attack AD-10: a host that is not ASCII", func(s *Set) { s.Rules[0].Host = "gööd.test" }, "xn--"},
+		{"a port that is none", func(s *Set) { s.Rules[0].Host = "good.test:https" }, "port"},
+		{"a rule's scope", func(s *Set) { s.Rules[0].Scopes = oauth.Scopes{`a"b`} }, "not a scope"},
+		{"a rule's resource", func(s *Set) { s.Rules[0].Resources = []string{"https://no.example/"} }, "not among"},
+		{"a rule's method", func(s *Set) { s.Rules[0].Methods = []string{"magic"} }, "not known"},
+		{"a rule's refresh", func(s *Set) { s.Rules[0].Refresh = "often" }, "always or never"},
+		{"two rules with one name", func(s *Set) { s.Rules = append(s.Rules, s.Rules[0]) }, "used twice"},
+		{"default resource", func(s *Set) { s.DefaultResource = "https://no.example/" }, "not among"},
+		{"AUTHZ-16 resource with a fragment", func(s *Set) { s.Resources[0].ID += "#x" }, "fragment"},
+		{"relative resource", func(s *Set) { s.Resources[0].ID = "/github" }, "absolute"},
+		{"resource in upper case", func(s *Set) { s.Resources[0].ID = "https://MCP.example/github" }, "lower case"},
+		{"resource without a name", func(s *Set) { s.Resources[0].Name = "" }, "give it a name"},
+		{"alias that is taken", func(s *Set) { s.Resources[0].Aliases = []string{s.Resources[0].ID} }, "used twice"},
+		{"RS-27 scope with a quote", func(s *Set) { s.Resources[0].Scopes[0].Name = `a"` }, "not a scope"},
+		{"scope without a title", func(s *Set) { s.Resources[0].Scopes[0].Title = "" }, "needs a title"},
+		{"scope twice", func(s *Set) { s.Resources[0].Scopes[1].Name = "issues:read" }, "stands twice"},
+		{"implied scope that does not exist", func(s *Set) { s.Resources[0].Scopes[1].Implies = []string{"nope"} }, "implies"},
+		{"default scope that does not exist", func(s *Set) { s.Resources[0].Default = oauth.Scopes{"nope"} }, "default scope"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := good()
+			c.spoil(s)
+			err := s.Check()
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want an error that says %q", err, c.want)
+			}
+		})
+	}
+}
+
+func FuzzHostPatternNeverMatchesAnotherOwner(f *testing.F) {
+	f.Add("good.test", "evilgood.test")
+	f.Add("*.good.test", "a.good.test")
+	f.Add("*.good.test", "good.test.evil.test")
+	f.Fuzz(func(t *testing.T, pattern, host string) {
+		r := Rule{Host: pattern, Action: Allow}
+		if checkHost(pattern) != nil || strings.ContainsAny(pattern, ":") {
+			return
+		}
+		got := r.matches(Subject{ID: "https://" + host + "/c", Host: host, Port: 443})
+		// The oracle compares label by label from the right.
+		want := slowMatch(strings.Split(pattern, "."), strings.Split(host, "."))
+		if got != want {
+			t.Errorf("pattern %q host %q: %v, oracle says %v", pattern, host, got, want)
+		}
+	})
+}
+
+func slowMatch(pattern, host []string) bool {
+	if pattern[0] != "*" {
+		return strings.Join(pattern, ".") == strings.Join(host, ".")
+	}
+	tail := pattern[1:]
+	if len(host) <= len(tail) {
+		return false
+	}
+	// At least one octet must stand before the tail.
+	if len(host) == len(tail)+1 && host[0] == "" {
+		return false
+	}
+	for i := 1; i <= len(tail); i++ {
+		if tail[len(tail)-i] != host[len(host)-i] {
+			return false
+		}
+	}
+	return true
+}

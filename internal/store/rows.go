@@ -1,0 +1,173 @@
+package store
+
+import (
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// User is a local account. Name is what the person types; two names that differ
+// only in case are the same account.
+type User struct {
+	ID, Name, Email, PasswordHash string
+	Disabled                      bool
+	Created                       time.Time
+}
+
+// Session is one signed-in browser.
+type Session struct {
+	Hash                                 Hash // of the cookie
+	UserID                               string
+	AuthTime, Created, LastSeen, Expires time.Time
+	ACR                                  string
+	AMR                                  []string
+}
+
+// Where a client's row came from.
+const (
+	SourceCIMD       = "cimd"       // a person agreed to a fetched document, or an operator listed its URL
+	SourceRegistered = "registered" // an operator wrote it down; a fetched document never changes it
+)
+
+// The states of a client. Only an allowed client gets anything.
+const (
+	StateAllowed = "allowed"
+	StatePending = "pending"
+	StateBlocked = "blocked"
+	StateRetired = "retired"
+)
+
+// Client is what is kept about a client. A client that was only fetched has no
+// row until somebody agreed to it.
+type Client struct {
+	ID, Source, State, Name, SecretHash string
+	RedirectURIs                        []string
+	GrantTypes                          []string
+	AuthMethods                         []string
+	Scope                               string
+	HasScope                            bool
+	JWKS                                []byte
+	JWKSURI                             string
+	Version                             int    // of the newest stored document; 0 without one
+	Reason                              string // why the state is what it is
+	Created, LastUsed                   time.Time
+}
+
+// Document is one version of a client's metadata document, numbered from 1.
+type Document struct {
+	ClientID               string
+	Version                int
+	Body                   []byte
+	Digest, SecurityDigest string
+	AuthMethods            []string
+	FetchedAt              time.Time
+}
+
+// Consent is an answer that is remembered: this user lets this client do this
+// at this resource, as long as the security digest stays what it was (CONS-13).
+type Consent struct {
+	UserID, ClientID, Resource, SecurityDigest string
+	Scopes                                     oauth.Scopes
+	Given                                      time.Time
+}
+
+// Grant is everything a later leg needs to know: no leg after the consent reads
+// the live document.
+type Grant struct {
+	ID, UserID, ClientID, Resource string
+	Scopes                         oauth.Scopes
+	SecurityDigest                 string
+	Version                        int      // of the document that was agreed to
+	AuthMethods                    []string // allowed when it was agreed to
+	AuthMethod, KeyThumbprint      string   // used at redemption; "" before
+	AuthTime                       time.Time
+	ACR                            string
+	AMR                            []string
+	Nonce                          string // of the OpenID Connect request
+	Created, Ended, LastUsed       time.Time
+	EndReason                      string
+}
+
+// Code is an authorization code.
+type Code struct {
+	Hash                   Hash
+	Grant                  Grant
+	RedirectURI, Challenge string // the redirect as actually used, the S256 challenge
+	Expires                time.Time
+	Spent                  bool
+	SpentAt                time.Time
+}
+
+// Answer is a person's yes on the consent page, with all that it brings about.
+type Answer struct {
+	Nonce        Hash      // of the page: it can be answered once
+	Session      Hash      // of the person who answers
+	NonceExpires time.Time // when the page stops being answerable
+	Asked        time.Time // when the page was shown; a connection ended since then is not revived (CN-18). Zero skips this check
+	Client       *Client   // as fetched; nil if the row exists. A registered or blocked row is never changed by it
+	Document     *Document // what was agreed to; nil for a registered client
+	Grant        Grant     // its Version is set here
+	Code         Code      // its Grant is ignored
+	Remember     bool      // keep the consent
+	Events       []audit.Event
+}
+
+// NewRefresh is a refresh token to be written. Idle expiry is Expires, absolute
+// expiry Absolute (TOK-14).
+type NewRefresh struct {
+	Hash              Hash
+	Expires, Absolute time.Time
+	Scopes            oauth.Scopes // empty: those of the grant
+}
+
+// Redemption is a code that passed every check of the token endpoint.
+type Redemption struct {
+	Hash          Hash
+	Method        string      // how the client authenticated
+	KeyThumbprint string      // with which key, if any
+	Refresh       *NewRefresh // the first refresh token; nil for none
+	Events        []audit.Event
+}
+
+// Refresh is a refresh token as kept.
+type Refresh struct {
+	Hash              Hash
+	GrantID           string
+	Generation        int // 1 for the first of its family
+	Used              bool
+	UsedAt            time.Time
+	Expires, Absolute time.Time
+	Successor         Hash
+	SuccessorUsed     bool
+	Grace             []byte // the successor, sealed under a key derived from this token
+	Scopes            oauth.Scopes
+}
+
+// Rotation replaces one refresh token by the next.
+type Rotation struct {
+	Old    Hash
+	New    NewRefresh
+	Grace  []byte
+	Events []audit.Event
+}
+
+// SigningKey is one of our own keys. Wrapped is the private part, encrypted by
+// the caller.
+type SigningKey struct {
+	KID, Alg                       string
+	Wrapped                        []byte
+	Created, Publish, Sign, Retire time.Time
+}
+
+// EventQuery selects events with a sequence number above After, oldest first.
+type EventQuery struct {
+	After int64
+	Limit int        // default 100, at most 1000
+	Type  audit.Type // "" for all
+	Ref   string     // "" for all
+}
+
+// Whose names grants by their client, their user or both. One of them is
+// required.
+type Whose struct{ ClientID, UserID string }

@@ -1,9 +1,6 @@
 package cimd
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // Kind says at which step a client_id URL failed to become a document. The list
 // is closed: a caller may switch over it.
@@ -70,11 +67,4 @@ func (w Warning) String() string {
 		return w.Text + " [" + w.Rule + "]"
 	}
 	return w.Member + ": " + w.Text + " [" + w.Rule + "]"
-}
-
-func urlError(rule, hint string, args ...any) *Error {
-	if len(args) > 0 {
-		hint = fmt.Sprintf(hint, args...)
-	}
-	return &Error{Kind: KindURL, Rule: rule, Hint: hint}
 }

@@ -1,6 +1,13 @@
 package cimd
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
+
+// MaxIDLength is the greatest length of a client_id URL and of any other URL
+// that is read from a document, in bytes (URL-10).
+const MaxIDLength = 2048
 
 // ID is a client_id URL that passed the rules. It is comparable, and two IDs are
 // equal exactly when their strings are equal byte for byte (URL-07, URL-13). The
@@ -8,7 +15,7 @@ import "strings"
 type ID struct {
 	raw                string
 	hostStart, hostEnd uint16
-	pathStart, pathEnd uint16
+	pathEnd            uint16
 	port               uint16
 }
 
@@ -27,9 +34,49 @@ type URLRules struct {
 func Parse(raw string) (ID, error) { return URLRules{}.Parse(raw) }
 
 // Parse checks a client_id. It works on the string as it was sent and normalizes
-// nothing. An error is always a *Error with KindURL.
+// nothing: what it accepts is what must be fetched, compared and stored. An
+// error is always a *Error with KindURL that names the broken rule.
 func (u URLRules) Parse(raw string) (ID, error) {
-	return ID{}, urlError("URL-01", "not written yet")
+	p, f := splitURL(raw)
+	if f == nil {
+		f = u.check(&p)
+	}
+	if f != nil {
+		return ID{}, &Error{Kind: KindURL, Rule: f.rule, Hint: "the client_id " + f.text}
+	}
+	return ID{
+		raw:       raw,
+		hostStart: uint16(p.hostStart),
+		hostEnd:   uint16(p.hostStart + len(p.host)),
+		pathEnd:   uint16(p.hostStart + len(p.host) + len(p.colonPort) + len(p.path)),
+		port:      p.port,
+	}, nil
+}
+
+// check applies the rules that are particular to a client_id.
+func (u URLRules) check(p *urlParts) *fault {
+	local := u.Loopback && isLoopbackHost(p.host)
+	switch {
+	case p.scheme == "http" && !local:
+		return &fault{"URL-18", "uses http; a client_id is an https URL"}
+	case p.fragment:
+		return &fault{"URL-05", "has a fragment (a # sign); remove it"}
+	case p.path == "":
+		return &fault{"URL-03", "has no path; it must name a document, such as /oauth/client.json"}
+	case p.path == "/" && !u.AllowRootPath:
+		return &fault{"URL-09", "has the path / alone; publish the document under a path of its own"}
+	case p.query && !u.AllowQuery:
+		return &fault{"URL-08", "has a query; publish the document under a path of its own"}
+	case local:
+		return nil
+	case p.port != 443 && !slices.Contains(u.Ports, p.port):
+		return &fault{"URL-06", "names a port that is not allowed here; use the default port"}
+	case p.ip && !u.AllowIP:
+		return &fault{"URL-11", "has an IP address as its host; use a public host name"}
+	case p.ip:
+		return nil
+	}
+	return checkPublicName(p.host, u.AllowTestNames)
 }
 
 // LooksLikeURL reports whether a client_id asks to be treated as a URL: it has
@@ -46,14 +93,42 @@ func (id ID) String() string { return id.raw }
 func (id ID) IsZero() bool { return id.raw == "" }
 
 // Host returns the host as written, without the port; an IPv6 address keeps its
-// brackets.
+// brackets. Compare hosts in lower case, see [DisplayHost].
 func (id ID) Host() string { return id.raw[id.hostStart:id.hostEnd] }
 
 // Port returns the port: the explicit one, or the scheme's default.
 func (id ID) Port() uint16 { return id.port }
 
 // Path returns the path as written, without the query.
-func (id ID) Path() string { return id.raw[id.pathStart:id.pathEnd] }
+func (id ID) Path() string {
+	authority := id.raw[id.hostEnd:id.pathEnd]
+	if i := strings.IndexByte(authority, '/'); i >= 0 {
+		return authority[i:]
+	}
+	return ""
+}
 
-// Warnings returns what is allowed by the rules but unwise.
-func (id ID) Warnings() []Warning { return nil }
+// Warnings returns what the rules allow but the draft advises against.
+func (id ID) Warnings() []Warning {
+	var w []Warning
+	add := func(rule, text string) { w = append(w, Warning{Rule: rule, Text: text}) }
+	if id.IsZero() {
+		return nil
+	}
+	if strings.HasPrefix(id.raw, "http:") {
+		add("URL-18", "the client_id uses http, which works in development mode only")
+	}
+	if id.Path() == "/" {
+		add("URL-09", "the path / is not recommended: the whole host becomes one client")
+	}
+	if int(id.pathEnd) < len(id.raw) {
+		add("URL-08", "a query in a client_id is not recommended")
+	}
+	if after := id.raw[id.hostEnd:]; after[0] == ':' {
+		add("URL-06", "the explicit port is part of the identity: with and without it are two clients")
+	}
+	if host := id.Host(); host != strings.ToLower(host) {
+		add("URL-07", "upper-case letters in the host are part of the identity: another case is another client")
+	}
+	return w
+}

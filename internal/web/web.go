@@ -77,16 +77,15 @@ type Route struct {
 	Handler http.Handler
 }
 
-type contextKey struct{}
-
 // Ref returns the reference number of the request, such as 7K2M-44QX: it stands
-// on error pages, in JSON errors, in the log and in the audit events.
-func Ref(ctx context.Context) string { return call(ctx).ref }
+// on error pages, in JSON errors, in the log and in the audit events. It is
+// empty outside of an edge.
+func Ref(ctx context.Context) string { return recordOf(ctx).ref }
 
 // ClientIP returns the address the request came from: the peer, or what a
 // trusted proxy says. It is the zero Addr outside of an edge.
-func ClientIP(ctx context.Context) netip.Addr { return call(ctx).ip }
+func ClientIP(ctx context.Context) netip.Addr { return recordOf(ctx).ip }
 
 // SetClient tells the edge which client_id the request is about, for the event
 // of a later refusal and for the error page.
-func SetClient(ctx context.Context, clientID string) { call(ctx).client = clientID }
+func SetClient(ctx context.Context, clientID string) { recordOf(ctx).client = clientID }

@@ -1,0 +1,46 @@
+package web
+
+import (
+	"net/http"
+	"strings"
+	"time"
+)
+
+// CookieName returns the full name of one of our cookies: with the prefix
+// __Host-, which a browser accepts only from the host itself, over https and
+// for every path; or without it for a --dev issuer on http (OIDC-11).
+func CookieName(issuer, name string) string {
+	if strings.HasPrefix(issuer, "https://") {
+		return "__Host-bonafide_" + name
+	}
+	return "bonafide_" + name
+}
+
+// SetCookie gives the browser a cookie of ours: HttpOnly, SameSite=Lax, for the
+// whole host, and Secure unless the issuer is on http. A life of 0 lets the
+// cookie end with the browser.
+func (e *Edge) SetCookie(w http.ResponseWriter, name, value string, life time.Duration) {
+	http.SetCookie(w, &http.Cookie{
+		Name: CookieName(e.cfg.Issuer, name), Value: value, Path: "/",
+		MaxAge: int(life / time.Second), Secure: e.https, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	})
+}
+
+// ClearCookie takes a cookie of ours from the browser.
+func (e *Edge) ClearCookie(w http.ResponseWriter, name string) {
+	http.SetCookie(w, &http.Cookie{
+		Name: CookieName(e.cfg.Issuer, name), Path: "/",
+		MaxAge: -1, Secure: e.https, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	})
+}
+
+// Cookie returns the value of one of our cookies. It is empty when the cookie is
+// absent, or when there are several of one name: then somebody else planted one,
+// and we cannot tell which (CN-13).
+func (e *Edge) Cookie(r *http.Request, name string) string {
+	found := r.CookiesNamed(CookieName(e.cfg.Issuer, name))
+	if len(found) != 1 || len(found[0].Value) > 4096 {
+		return ""
+	}
+	return found[0].Value
+}

@@ -1,0 +1,167 @@
+package cimd
+
+import (
+	"container/list"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/safehttp"
+)
+
+const (
+	backoffBase = time.Second
+	// backoffMax bounds how long a host that works again stays unnoticed.
+	backoffMax = 20 * time.Second
+	// backoffMemory is how long a failure without a successor is remembered.
+	backoffMemory = 10 * time.Minute
+	maxFailures   = 8192
+)
+
+// backoff remembers what failed a moment ago. It is apart from the cache, because
+// an error is never cached (CACHE-11): it only spaces the attempts. A bad document
+// counts against its URL alone, so that made-up paths on an honest host hurt
+// nobody else; a failing transport counts against the host (CACHE-13, DS-07).
+type backoff struct {
+	mu    sync.Mutex // guards both maps and what is in them
+	urls  bounded[failure]
+	hosts bounded[failure]
+}
+
+type failure struct {
+	count int
+	at    time.Time // when the newest failure settled
+	until time.Time
+	last  *Error
+}
+
+func newBackoff() *backoff {
+	return &backoff{urls: newBounded[failure](maxFailures), hosts: newBounded[failure](maxFailures)}
+}
+
+// failed records a failure that settled now.
+func (b *backoff) failed(t target, err *Error, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	base := backoffBase
+	if t.kind == kindJWKS {
+		base = keysCoolDown
+	}
+	b.urls.at(t.String()).add(err, now, base)
+	if hostFailed(err) {
+		b.hosts.at(t.host()).add(err, now, backoffBase)
+	}
+}
+
+func (f *failure) add(err *Error, now time.Time, base time.Duration) {
+	if now.Sub(f.until) > backoffMemory {
+		f.count = 0
+	}
+	f.count++
+	f.at, f.last = now, err
+	f.until = now.Add(max(base, min(base<<min(f.count-1, 8), backoffMax)))
+}
+
+// hostFailed reports whether the whole host is out of reach. A time limit may be
+// the fault of one slow path and is not.
+func hostFailed(err *Error) bool {
+	cause, ok := errors.AsType[*safehttp.Error](err)
+	if err.Kind != KindFetch || !ok {
+		return false
+	}
+	switch cause.Kind {
+	case safehttp.KindAddress, safehttp.KindDNS, safehttp.KindConnect, safehttp.KindTLS:
+		return true
+	}
+	return false
+}
+
+// answered records that the host is there: it sent a response, good or bad.
+func (b *backoff) answered(t target) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.hosts.drop(t.host())
+}
+
+// succeeded forgets the failures of a URL.
+func (b *backoff) succeeded(t target) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.urls.drop(t.String())
+}
+
+// blocked returns the refusal while t must not be fetched, or nil. It repeats the
+// rule and the hint of the failure it stands for and wraps it.
+func (b *backoff) blocked(t target, now time.Time) *Error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f := b.urls.peek(t.String())
+	if h := b.hosts.peek(t.host()); h != nil && (f == nil || h.until.After(f.until)) {
+		f = h
+	}
+	if f == nil || !f.until.After(now) {
+		return nil
+	}
+	wait := f.until.Sub(now)
+	return &Error{Kind: KindBackoff, Rule: f.last.Rule, RetryAfter: wait, Err: f.last,
+		Hint: f.last.Hint + "; the next attempt is possible in " + seconds(wait)}
+}
+
+// state returns the failures of t, by its URL or else by its host.
+func (b *backoff) state(t target) (failure, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if f := b.urls.peek(t.String()); f != nil {
+		return *f, true
+	}
+	if f := b.hosts.peek(t.host()); f != nil {
+		return *f, true
+	}
+	return failure{}, false
+}
+
+// bounded is a map that forgets what was used longest ago.
+type bounded[V any] struct {
+	max   int
+	elems map[string]*list.Element
+	order *list.List // newest in front
+}
+
+type pair[V any] struct {
+	name  string
+	value V
+}
+
+func newBounded[V any](max int) bounded[V] {
+	return bounded[V]{max: max, elems: make(map[string]*list.Element), order: list.New()}
+}
+
+// at returns the value of a name, which is new and zero if there was none.
+func (b *bounded[V]) at(name string) *V {
+	el := b.elems[name]
+	if el == nil {
+		for b.order.Len() >= b.max {
+			oldest := b.order.Back()
+			delete(b.elems, b.order.Remove(oldest).(*pair[V]).name)
+		}
+		el = b.order.PushFront(&pair[V]{name: name})
+		b.elems[name] = el
+	} else {
+		b.order.MoveToFront(el)
+	}
+	return &el.Value.(*pair[V]).value
+}
+
+func (b *bounded[V]) peek(name string) *V {
+	if el := b.elems[name]; el != nil {
+		return &el.Value.(*pair[V]).value
+	}
+	return nil
+}
+
+func (b *bounded[V]) drop(name string) {
+	if el := b.elems[name]; el != nil {
+		b.order.Remove(el)
+		delete(b.elems, name)
+	}
+}

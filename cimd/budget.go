@@ -1,0 +1,162 @@
+package cimd
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+type sourceKey struct{}
+
+// WithSource names who causes the fetches of a context, such as the address of
+// the browser or its session. Each source has its own budget; without a name only
+// the budgets of the host and of the whole process apply.
+func WithSource(ctx context.Context, source string) context.Context {
+	return context.WithValue(ctx, sourceKey{}, source)
+}
+
+func sourceOf(ctx context.Context) string {
+	s, _ := ctx.Value(sourceKey{}).(string)
+	return s
+}
+
+// maxBuckets bounds the sources and hosts that are remembered. The global budget
+// holds for those that make more of them up.
+const maxBuckets = 16384
+
+// budget spends the fetches that strangers may cause (FETCH-19).
+type budget struct {
+	rates   Budgets
+	mu      sync.Mutex // guards the buckets
+	sources bounded[*rate.Limiter]
+	sites   bounded[*rate.Limiter]
+	global  *rate.Limiter
+}
+
+func newBudget(b Budgets) *budget {
+	return &budget{
+		rates:   b,
+		sources: newBounded[*rate.Limiter](maxBuckets),
+		sites:   newBounded[*rate.Limiter](maxBuckets),
+		global:  limiter(b.Global),
+	}
+}
+
+func limiter(r Rate) *rate.Limiter {
+	if r.Every < 0 {
+		return rate.NewLimiter(rate.Inf, 1)
+	}
+	return rate.NewLimiter(rate.Every(r.Every), r.Burst)
+}
+
+func bucket(b *bounded[*rate.Limiter], name string, r Rate) *rate.Limiter {
+	l := b.at(name)
+	if *l == nil {
+		*l = limiter(r)
+	}
+	return *l
+}
+
+// take spends one fetch from the budgets of the source, the site and the process,
+// or none of them. The refusal says when to come back.
+func (b *budget) take(source, site string, now time.Time) *Error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var limits []*rate.Limiter
+	if source != "" {
+		limits = append(limits, bucket(&b.sources, source, b.rates.PerSource))
+	}
+	limits = append(limits, bucket(&b.sites, site, b.rates.PerHost), b.global)
+	var taken []*rate.Reservation
+	for _, l := range limits {
+		r := l.ReserveN(now, 1)
+		taken = append(taken, r)
+		if wait := r.DelayFrom(now); wait > 0 {
+			for _, t := range taken {
+				t.CancelAt(now)
+			}
+			return busy(wait)
+		}
+	}
+	return nil
+}
+
+func busy(wait time.Duration) *Error {
+	return &Error{Kind: KindBusy, Rule: "FETCH-19", RetryAfter: wait,
+		Hint: "too many client documents are being fetched; try again in " + seconds(wait)}
+}
+
+// gate bounds the fetches that are under way. Strangers get three quarters of the
+// places and a few for each site; the rest is for clients that are known, so that
+// slow hosts of strangers cannot stop their revalidation (FT-10).
+type gate struct {
+	max, strangers, perSite int
+
+	mu      sync.Mutex // guards everything below
+	total   int
+	strange int
+	sites   map[string]int
+	waiting int
+	changed chan struct{} // closed when a place becomes free
+}
+
+func newGate(b Budgets) *gate {
+	return &gate{
+		max: b.InFlight, strangers: max(1, b.InFlight-b.InFlight/4), perSite: b.InFlightPerHost,
+		sites: make(map[string]int), changed: make(chan struct{}),
+	}
+}
+
+// enter waits for a place until ctx ends, and returns how to leave it.
+func (g *gate) enter(ctx context.Context, site string, known bool) (leave func(), err *Error) {
+	queued := false
+	for {
+		g.mu.Lock()
+		if queued {
+			g.waiting--
+		}
+		if g.total < g.max && (known || g.strange < g.strangers && g.sites[site] < g.perSite) {
+			g.take(site, known, 1)
+			g.mu.Unlock()
+			return func() { g.leave(site, known) }, nil
+		}
+		if g.waiting >= 4*g.max {
+			g.mu.Unlock()
+			return nil, busy(time.Second)
+		}
+		g.waiting++
+		queued = true
+		changed := g.changed
+		g.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			g.mu.Lock()
+			g.waiting--
+			g.mu.Unlock()
+			return nil, busy(time.Second)
+		}
+	}
+}
+
+func (g *gate) leave(site string, known bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.take(site, known, -1)
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// take counts a place; the caller holds g.mu.
+func (g *gate) take(site string, known bool, n int) {
+	g.total += n
+	if known {
+		return
+	}
+	g.strange += n
+	if g.sites[site] += n; g.sites[site] == 0 {
+		delete(g.sites, site)
+	}
+}

@@ -68,3 +68,6 @@ func (w Warning) String() string {
 	}
 	return w.Member + ": " + w.Text + " [" + w.Rule + "]"
 }
+
+// urlError returns the error of a client_id that is not a usable URL.
+func urlError(rule, hint string) *Error { return &Error{Kind: KindURL, Rule: rule, Hint: hint} }

@@ -42,7 +42,7 @@ func (u URLRules) Parse(raw string) (ID, error) {
 		f = u.check(&p)
 	}
 	if f != nil {
-		return ID{}, &Error{Kind: KindURL, Rule: f.rule, Hint: "the client_id " + f.text}
+		return ID{}, urlError(f.rule, "the client_id "+f.text)
 	}
 	return ID{
 		raw:       raw,

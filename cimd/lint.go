@@ -9,15 +9,26 @@ const (
 	SeverityWarning Severity = "warning" // the document works, with the stated loss
 )
 
-// Finding is one thing that Lint has to say about a document.
+// Finding is one thing to say about a document. Text never repeats bytes of it.
 type Finding struct {
-	Rule     string
-	Member   string
+	Rule     string // the requirement, such as "DOC-09"
+	Member   string // where, such as "redirect_uris[2]"; "" for the whole document
 	Severity Severity
 	Text     string
 }
 
-// Lint reads a document like Validate does, with the same code and the same
-// rules, but goes on after the first error and returns everything it found. The
-// document is nil if a finding is an error (DOC-31).
-func Lint(id ID, body []byte, p Profile, s Supported) (*Document, []Finding) { return nil, nil }
+// String returns the finding as one line.
+func (f Finding) String() string {
+	return string(f.Severity) + ": " + Warning{f.Rule, f.Member, f.Text}.String()
+}
+
+// Lint reads a document with the code and the rules of [Validate], but returns
+// everything it found and not only the first error. The document is nil exactly
+// if a finding is an error (DOC-31).
+func Lint(id ID, body []byte, p Profile, s Supported) (*Document, []Finding) {
+	r := read(id, body, p, s)
+	if r.invalid != nil {
+		return nil, r.findings
+	}
+	return r.doc, r.findings
+}

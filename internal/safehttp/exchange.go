@@ -1,0 +1,105 @@
+package safehttp
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"strings"
+)
+
+// maxInterim bounds 1xx responses before the answer.
+const maxInterim = 4
+
+var errHeaderTooLarge = errors.New("header is too large")
+
+// exchange sends the request on an open connection and reads the answer. The
+// caller closes the connection, which is also what ends a read too slow.
+func (f *Fetcher) exchange(conn net.Conn, t target, q Request) (*Response, error) {
+	req := &http.Request{
+		Method: http.MethodGet, URL: t.url, Host: t.url.Host, Close: true,
+		Header: http.Header{
+			"User-Agent":      {f.rules.UserAgent},
+			"Accept-Encoding": {"identity"},
+		},
+	}
+	for name, value := range map[string]string{
+		"Accept": q.Accept, "If-None-Match": q.IfNoneMatch, "If-Modified-Since": q.IfModifiedSince,
+	} {
+		if value != "" {
+			req.Header.Set(name, value)
+		}
+	}
+	out := &Response{Sent: f.rules.Now()}
+	if err := req.Write(conn); err != nil {
+		return nil, &Error{KindConnect, fmt.Errorf("send request: %w", err)}
+	}
+	in := &limited{r: conn, left: q.MaxHeader}
+	resp, err := readHead(in, req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	out.Received, out.Status, out.Header = f.rules.Now(), resp.StatusCode, resp.Header
+	if resp.StatusCode != http.StatusOK {
+		return out, nil
+	}
+	for _, c := range resp.Header.Values("Content-Encoding") {
+		if c = strings.TrimSpace(c); c != "" && !strings.EqualFold(c, "identity") {
+			return nil, &Error{KindProtocol, errors.New("body is compressed")}
+		}
+	}
+	if resp.ContentLength > q.MaxBody {
+		return nil, &Error{KindTooLarge, fmt.Errorf("body of %d bytes, limit %d", resp.ContentLength, q.MaxBody)}
+	}
+	out.Body, err = io.ReadAll(io.LimitReader(resp.Body, q.MaxBody+1))
+	switch {
+	case int64(len(out.Body)) > q.MaxBody:
+		return nil, &Error{KindTooLarge, fmt.Errorf("body over the limit of %d bytes", q.MaxBody)}
+	case err != nil:
+		return nil, &Error{KindProtocol, fmt.Errorf("read body: %w", err)}
+	}
+	return out, nil
+}
+
+// readHead reads up to the end of the final response's header and then lifts
+// the limit, which the body has another of.
+func readHead(in *limited, req *http.Request) (*http.Response, error) {
+	br := bufio.NewReader(in)
+	for range maxInterim + 1 {
+		resp, err := http.ReadResponse(br, req)
+		switch {
+		case errors.Is(err, errHeaderTooLarge):
+			return nil, &Error{KindTooLarge, err}
+		case err != nil:
+			return nil, &Error{KindProtocol, fmt.Errorf("read response: %w", err)}
+		case resp.StatusCode == http.StatusSwitchingProtocols, resp.StatusCode < 100:
+			return nil, &Error{KindProtocol, fmt.Errorf("unexpected status %d", resp.StatusCode)}
+		case resp.StatusCode >= 200:
+			in.left = math.MaxInt64
+			return resp, nil
+		}
+	}
+	return nil, &Error{KindProtocol, errors.New("too many interim responses")}
+}
+
+// limited reads at most left bytes and then fails.
+type limited struct {
+	r    io.Reader
+	left int64
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	if l.left <= 0 {
+		return 0, errHeaderTooLarge
+	}
+	if int64(len(p)) > l.left {
+		p = p[:l.left]
+	}
+	n, err := l.r.Read(p)
+	l.left -= int64(n)
+	return n, err
+}

@@ -5,38 +5,176 @@
 // path of ours that travelled sealed.
 package login
 
-// Return says where the browser goes after the sign-in, and what the page says
-// meanwhile. All of it travels sealed in the browser.
-type Return struct {
-	// Path is one of our own paths, without a query, such as
-	// "/authorize/resume".
-	Path string
-	// Sealed is the caller's sealed state; it comes back as the parameter
-	// "tx" of Path. Empty: Path alone.
-	Sealed string
-	// Reason says why somebody who is signed in is asked again.
-	Reason Reason
-	// AppHost is the app on whose behalf the person signs in: a verified
-	// host, or "". It is shown.
-	AppHost string
-	// Username fills the form (login_hint).
-	Username string
-	// RedirectHost is where the request may lead in the end, a redirect URI
-	// or its origin: the page must allow it, because browsers apply
-	// form-action to the redirects after the form (see web.Page).
-	RedirectHost string
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/internal/web"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// ACR is the authentication context class of a sign-in with a password.
+const ACR = "urn:bonafide:acr:password"
+
+// AMRPassword is its method (RFC 8176).
+const AMRPassword = "pwd"
+
+// Store is what login may do to the store: read an account, keep sessions.
+type Store interface {
+	UserByName(ctx context.Context, name string) (store.User, error)
+	StartSession(ctx context.Context, s store.Session) error
+	FindSession(ctx context.Context, h store.Hash, now time.Time) (store.Session, store.User, error)
+	SeeSession(ctx context.Context, h store.Hash, seen, expires time.Time) error
+	EndSession(ctx context.Context, h store.Hash) error
+}
+
+// Config configures a [Login]. Edge, Store, Sealer and Audit are required.
+type Config struct {
+	Edge   *web.Edge
+	Store  Store
+	Sealer *web.Sealer
+	Audit  *audit.Log
+	// Now is the clock. Nil is time.Now.
+	Now func() time.Time
+	// Idle ends a session that was not used for so long; 0 is 12 h. Absolute
+	// ends every session so long after the sign-in; 0 is 7 days.
+	Idle, Absolute time.Duration
+	// Home is where a person goes who signs in without having been sent: a
+	// path of ours. Empty is "/".
+	Home string
+	// Hashing bounds the passwords that are checked at one time, each of which
+	// takes 19 MiB and a core; 0 is 2 to 4, by the number of cores.
+	Hashing int
+	// HashWait is how long a sign-in waits for its turn; 0 is 5 s.
+	HashWait time.Duration
+}
+
+// Login knows who is signed in. It is safe for concurrent use.
+type Login struct {
+	cfg     Config
+	gate    gate
+	limits  limits
+	nobody  string // the hash that is checked for an account that does not exist
+	touched time.Duration
+}
+
+// User is a person who is signed in at this browser.
+type User struct {
+	Session store.Session
+	User    store.User
 }
 
 // Reason is why a person is sent to sign in.
 type Reason string
 
-// Reasons.
+// The reasons to send a person to the sign-in page.
 const (
-	SignIn  Reason = ""       // nobody is signed in
-	Again   Reason = "again"  // prompt=login, or max_age has passed: the password is asked again
-	Another Reason = "switch" // the person wants to use another account
+	ReasonNone   Reason = ""       // nobody is signed in
+	ReasonAgain  Reason = "again"  // prompt=login, or max_age has passed: the password is asked again
+	ReasonSwitch Reason = "switch" // the person wants to use another account
 )
 
-// ACR is the authentication context class of a sign-in with a password; AMR its
-// methods (RFC 8176).
-const ACR = "urn:bonafide:acr:password"
+// Return says where the browser goes after the sign-in, and what the page says
+// meanwhile. All of it travels sealed in the browser.
+type Return struct {
+	// Path is one of our own paths below the issuer, without a query, such as
+	// "/authorize/resume".
+	Path string `json:"p"`
+	// Sealed is the caller's sealed state; it comes back as the query
+	// parameter "tx" of Path. Empty: Path alone.
+	Sealed string `json:"s,omitempty"`
+	// Reason says why somebody who may be signed in already is asked.
+	Reason Reason `json:"r,omitempty"`
+	// AppHost is the app on whose behalf the person signs in: its verified
+	// host, or "". It is shown.
+	AppHost string `json:"a,omitempty"`
+	// Username fills the form (login_hint).
+	Username string `json:"u,omitempty"`
+	// RedirectHost is where the request may lead in the end, a redirect URI or
+	// its origin. The page must allow it, because browsers apply form-action
+	// to the redirects after a POST (see web.Page).
+	RedirectHost string `json:"h,omitempty"`
+}
+
+// New checks the configuration. It computes one password hash.
+func New(c Config) (*Login, error) {
+	if c.Edge == nil || c.Store == nil || c.Sealer == nil || c.Audit == nil {
+		return nil, errors.New("login: Edge, Store, Sealer and Audit are required")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Idle <= 0 {
+		c.Idle = 12 * time.Hour
+	}
+	if c.Absolute <= 0 {
+		c.Absolute = 7 * 24 * time.Hour
+	}
+	if c.Home == "" {
+		c.Home = "/"
+	}
+	if c.Hashing <= 0 {
+		c.Hashing = min(4, max(2, runtime.NumCPU()))
+	}
+	if c.HashWait <= 0 {
+		c.HashWait = 5 * time.Second
+	}
+	if !ownPath(c.Home) {
+		return nil, fmt.Errorf("login: home %q is not a path of ours", c.Home)
+	}
+	nobody, err := HashPassword(oauth.RandomToken(24))
+	if err != nil {
+		return nil, fmt.Errorf("login: %w", err)
+	}
+	return &Login{
+		cfg: c, nobody: nobody, gate: newGate(c.Hashing, c.HashWait), limits: newLimits(),
+		touched: min(5*time.Minute, c.Idle/10),
+	}, nil
+}
+
+// Routes returns what login answers: /login and /logout.
+func (l *Login) Routes() []web.Route {
+	e := l.cfg.Edge
+	return []web.Route{
+		{Pattern: e.Path("/login"), Handler: e.Page(l.serveLogin)},
+		{Pattern: e.Path("/logout"), Handler: e.Page(l.serveLogout)},
+	}
+}
+
+// Redirect sends the browser to the sign-in page with 303 (AUTHZ-15) and brings
+// it back to ret within an hour.
+func (l *Login) Redirect(w http.ResponseWriter, r *http.Request, ret Return) error {
+	if !ownPath(ret.Path) {
+		return fmt.Errorf("login: return path %q is not a path of ours", ret.Path)
+	}
+	tx, err := l.cfg.Sealer.Seal(purposeReturn, l.cfg.Now().Add(returnLife), ret)
+	if err != nil {
+		return err
+	}
+	http.Redirect(w, r, l.cfg.Edge.Path("/login")+"?tx="+url.QueryEscape(tx), http.StatusSeeOther)
+	return nil
+}
+
+// back ends the sign-in: 303 to where the person came from.
+func (l *Login) back(w http.ResponseWriter, r *http.Request, ret Return) {
+	to := l.cfg.Edge.Path(ret.Path)
+	if ret.Sealed != "" {
+		to += "?tx=" + url.QueryEscape(ret.Sealed)
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
+}
+
+// ownPath reports whether p is a plain path on our own host: never a URL, never
+// the beginning of one.
+func ownPath(p string) bool {
+	return strings.HasPrefix(p, "/") && !strings.HasPrefix(p, "//") && !strings.ContainsAny(p, "\\?#:%") &&
+		strings.Trim(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./") == ""
+}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/argon2"
+	"golang.org/x/text/unicode/norm"
 )
 
 // The cost of a password hash: argon2id with 2 passes over 19 MiB in one lane,
@@ -66,7 +67,8 @@ type phc struct {
 }
 
 func (h phc) derive(password string, size uint32) []byte {
-	return argon2.IDKey([]byte(password), h.salt, h.passes, h.memory, h.lanes, size)
+	// One password has one spelling in bytes, whichever keyboard it came from.
+	return argon2.IDKey(norm.NFC.Bytes([]byte(password)), h.salt, h.passes, h.memory, h.lanes, size)
 }
 
 func (h phc) String() string {

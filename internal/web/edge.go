@@ -75,6 +75,9 @@ func (e *Edge) URL(p string) string { return strings.TrimRight(e.cfg.Issuer, "/"
 // Issuer returns the issuer identifier as configured.
 func (e *Edge) Issuer() string { return e.cfg.Issuer }
 
+// Host returns the host of the issuer, with its port if it has one.
+func (e *Edge) Host() string { return e.host }
+
 // BrandName returns the operator's name, or "".
 func (e *Edge) BrandName() string { return e.cfg.Brand.Name }
 

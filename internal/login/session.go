@@ -1,0 +1,84 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// sessionCookie holds 32 random bytes; the store knows their hash.
+const sessionCookie = "session"
+
+// Current returns the person who is signed in at this browser, or nil and no
+// error when nobody is: no cookie, more than one (CN-13), a session that ended
+// or was idle for too long, an account that was disabled (CN-19). An error is a
+// failure of the store.
+func (l *Login) Current(r *http.Request) (*User, error) {
+	token := l.cfg.Edge.Cookie(r, sessionCookie)
+	if token == "" {
+		return nil, nil
+	}
+	now := l.cfg.Now()
+	session, user, err := l.cfg.Store.FindSession(r.Context(), store.HashOf(token), now)
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrExpired) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find session: %w", err)
+	}
+	if user.Disabled || !now.Before(l.ends(session.Created, session.LastSeen)) {
+		return nil, nil
+	}
+	if now.Sub(session.LastSeen) >= l.touched {
+		session.LastSeen, session.Expires = now, l.ends(session.Created, now)
+		if err := l.cfg.Store.SeeSession(r.Context(), session.Hash, session.LastSeen, session.Expires); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return nil, fmt.Errorf("note that the session was used: %w", err)
+		}
+	}
+	return &User{session, user}, nil
+}
+
+// ends returns when a session ends that began at created and was last used at
+// seen.
+func (l *Login) ends(created, seen time.Time) time.Time {
+	idle, absolute := seen.Add(l.cfg.Idle), created.Add(l.cfg.Absolute)
+	if idle.Before(absolute) {
+		return idle
+	}
+	return absolute
+}
+
+// start begins a session for user with a fresh secret, whatever the browser
+// showed before (CN-12), and ends the one it had.
+func (l *Login) start(w http.ResponseWriter, r *http.Request, user store.User, now time.Time) error {
+	if err := l.end(r.Context(), l.cfg.Edge.Cookie(r, sessionCookie)); err != nil {
+		return err
+	}
+	token := oauth.RandomToken(32)
+	err := l.cfg.Store.StartSession(r.Context(), store.Session{
+		Hash: store.HashOf(token), UserID: user.ID,
+		AuthTime: now, Created: now, LastSeen: now, Expires: l.ends(now, now),
+		ACR: ACR, AMR: []string{AMRPassword},
+	})
+	if err != nil {
+		return fmt.Errorf("start session: %w", err)
+	}
+	l.cfg.Edge.SetCookie(w, sessionCookie, token, l.cfg.Absolute)
+	return nil
+}
+
+// end ends the session behind a cookie value. None, or an unknown one, is fine.
+func (l *Login) end(ctx context.Context, token string) error {
+	if token == "" {
+		return nil
+	}
+	if err := l.cfg.Store.EndSession(ctx, store.HashOf(token)); err != nil && !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("end session: %w", err)
+	}
+	return nil
+}

@@ -49,6 +49,7 @@ var annexes = map[string]string{
 	"internal/store/storetest": "internal/store",
 	"resource/resourcemcp":     "resource",
 	"internal/housetest":       "internal/server",
+	"internal/housetest/count": "internal/server",
 	"internal/demo":            "internal/server",
 }
 

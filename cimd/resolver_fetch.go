@@ -155,7 +155,7 @@ func (r *Resolver) confirmed(t target, prev *entry, resp *safehttp.Response) *en
 
 // succeed publishes an entry, then tells the Persister and the observer.
 func (r *Resolver) succeed(ctx context.Context, t target, prev *entry, ev Event, e *entry) {
-	changed := prev != nil && prev.digest() != e.digest()
+	changed := prev != nil && t.kind != kindLogo && prev.digest() != e.digest()
 	if prev != nil && !changed {
 		e.changed = prev.changed
 	}

@@ -1,0 +1,25 @@
+# The verbs of this repository. `make demo` runs the main job, `make test` passes
+# the tests; both need only Go, make and git, and say what they install.
+
+.PHONY: build demo test lint fuzz cover clean
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/bonafide ./cmd/bonafide
+
+demo: build
+	./bin/bonafide demo
+
+test:
+	@scripts/test.sh
+
+lint:
+	@scripts/lint.sh
+
+fuzz:
+	@scripts/fuzz.sh $(or $(TIME),30s)
+
+cover:
+	go test -coverprofile=coverage.out ./... && go tool cover -func=coverage.out | tail -n 1
+
+clean:
+	rm -rf bin coverage.out

@@ -1,0 +1,229 @@
+// Package client is what an application needs to sign its user in at a
+// protected MCP server and to call it: discovery, the browser flow on a
+// loopback address, tokens that are kept, refreshed and stepped up, and an
+// http.RoundTripper that puts the right token on the right request.
+//
+//	c, err := client.New(client.Config{ID: "https://app.example/client.json"})
+//	…
+//	httpClient := c.HTTPClient("https://mcp.example/mcp")
+//
+// That http.Client fits the Go MCP SDK (StreamableClientTransport.HTTPClient)
+// and everything else that speaks HTTP: the first request opens the browser if
+// nobody is signed in, and the application never sees a token. An application
+// with a redirect URI on a web server uses [Client.Discover], [Client.Begin] and
+// [Flow.Finish] itself.
+//
+// The client introduces itself with the URL of a document ([Document]); a key
+// ([Key]) proves it where it has one. [Config.Trace] tells every exchange and
+// every check in plain words.
+package client
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/safehttp"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// Config says who the client is. ID, or an entry in Registered for each
+// authorization server, is required; the zero value of the rest works for a
+// program on somebody's computer.
+type Config struct {
+	// ID is the https URL of the client's document. It is the client_id at
+	// every authorization server that accepts such documents.
+	ID string
+	// Registered maps an issuer to the client_id that was registered there
+	// before. It is used at that issuer, in place of ID, and nowhere else.
+	Registered map[string]string
+	// Key signs the client's assertions (private_key_jwt). The zero Key means
+	// that the client cannot prove itself (method none).
+	Key Key
+	// Methods are the authentication methods that the document names; nil is
+	// private_key_jwt with a Key and none without.
+	Methods []string
+	// Redirect is the loopback redirect URI of the document; "" is
+	// http://127.0.0.1/callback. Without a port in it any free port is used.
+	Redirect string
+
+	// Store keeps tokens; nil keeps them in memory.
+	Store Store
+	// Open shows a URL to the user; nil starts the system's browser. Only https
+	// URLs, and http ones on a loopback address, are passed to it.
+	Open func(url string) error
+	// Confirm is asked before each sign-in, with exactly the scopes that will be
+	// requested; an error stops it. nil agrees: the authorization server's page
+	// asks the user anyway.
+	Confirm func(ctx context.Context, ask Ask) error
+	// Wait is how long a user may take to sign in; 0 is 5 minutes.
+	Wait time.Duration
+
+	// HTTP makes all requests; nil is a client of our own that trusts RootCAs
+	// (nil: the system's). Discovery and token requests never follow redirects
+	// and bound what they read in either case.
+	HTTP    *http.Client
+	RootCAs *x509.CertPool
+	// Trace is told each exchange and each check, in order; nil is nobody. No
+	// step holds a token, code, verifier or assertion.
+	Trace func(Step)
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// Ask is a sign-in that is about to start.
+type Ask struct {
+	Resource string
+	Issuer   string
+	Scopes   oauth.Scopes // all that will be requested
+	New      oauth.Scopes // those that the client did not ask for before
+}
+
+const defaultRedirect = "http://127.0.0.1/callback"
+
+// Client signs in and keeps tokens. It is safe for concurrent use.
+type Client struct {
+	cfg   Config
+	http  *http.Client // discovery and tokens: no redirects, bounded
+	calls *http.Client // for requests to the resource
+
+	mu      sync.Mutex             // guards the maps
+	signing map[string]*sync.Mutex // by resource: one sign-in at a time
+	stepped map[string]int         // by resource and operation: step-ups that did not help
+}
+
+// New checks the configuration and returns a Client. Nothing is sent.
+func New(cfg Config) (*Client, error) {
+	if cfg.ID == "" && len(cfg.Registered) == 0 {
+		return nil, errors.New("configure client: neither a document's URL nor a registered client_id is given")
+	}
+	if cfg.ID != "" {
+		if err := checkID(cfg.ID); err != nil {
+			return nil, fmt.Errorf("configure client: %w", err)
+		}
+	}
+	if cfg.Redirect == "" {
+		cfg.Redirect = defaultRedirect
+	}
+	if !oauth.LoopbackRedirect(cfg.Redirect) || strings.Contains(cfg.Redirect, "?") {
+		return nil, errors.New("configure client: Redirect must be http on 127.0.0.1, [::1] or localhost, without a query")
+	}
+	if cfg.Methods == nil {
+		cfg.Methods = []string{oauth.MethodNone}
+		if !cfg.Key.IsZero() {
+			cfg.Methods = []string{oauth.MethodPrivateKeyJWT}
+		}
+	}
+	for _, m := range cfg.Methods {
+		if m != oauth.MethodNone && m != oauth.MethodPrivateKeyJWT {
+			return nil, fmt.Errorf("configure client: method %q is not for a client with a document", m)
+		}
+		if m == oauth.MethodPrivateKeyJWT && cfg.Key.IsZero() {
+			return nil, errors.New("configure client: private_key_jwt needs a Key")
+		}
+	}
+	if cfg.Store == nil {
+		cfg.Store = NewMemoryStore()
+	}
+	if cfg.Open == nil {
+		cfg.Open = openBrowser
+	}
+	if cfg.Wait == 0 {
+		cfg.Wait = 5 * time.Minute
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	c := &Client{cfg: cfg, signing: map[string]*sync.Mutex{}, stepped: map[string]int{}}
+	c.buildHTTP()
+	return c, nil
+}
+
+// buildHTTP derives two clients: one for discovery and tokens, and one for calls
+// to the resource, whose answers may be endless streams.
+func (c *Client) buildHTTP() {
+	h := c.cfg.HTTP
+	if h == nil {
+		h = safehttp.Trusted(safehttp.TrustedConfig{RootCAs: c.cfg.RootCAs, Timeout: requestTimeout, MaxBody: maxBody})
+	}
+	own, calls := *h, *h
+	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	own.Jar = nil
+	if c.cfg.HTTP == nil {
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		if c.cfg.RootCAs != nil {
+			t.TLSClientConfig.RootCAs = c.cfg.RootCAs
+		}
+		calls.Transport, calls.Timeout, calls.CheckRedirect = t, 0, nil
+	}
+	c.http, c.calls = &own, &calls
+}
+
+// checkID applies the rules of a client identifier URL that a client maker gets
+// wrong most often; the authorization server checks the rest.
+func checkID(id string) error {
+	u, err := url.Parse(id)
+	switch {
+	case err != nil || u.Scheme != "https" || u.Host == "":
+		return fmt.Errorf("client_id %q is not an https URL", id)
+	case u.User != nil || strings.Contains(id, "@") && strings.Contains(u.Host, "@"):
+		return fmt.Errorf("client_id %q must not hold user information", id)
+	case strings.Contains(id, "#"):
+		return fmt.Errorf("client_id %q must not have a fragment", id)
+	case u.Path == "" || u.Path == "/":
+		return fmt.Errorf("client_id %q needs a path", id)
+	}
+	for segment := range strings.SplitSeq(u.Path, "/") {
+		if segment == "." || segment == ".." {
+			return fmt.Errorf("client_id %q must not have dot segments", id)
+		}
+	}
+	return nil
+}
+
+// clientID returns the client's name at an authorization server: the one that
+// was registered there, else the document's URL where documents are accepted
+// (CLI-06).
+func (c *Client) clientID(m *oauth.ServerMetadata) (string, error) {
+	if id := c.cfg.Registered[m.Issuer]; id != "" {
+		return id, nil
+	}
+	if m.ClientIDMetadataDocument && c.cfg.ID != "" {
+		return c.cfg.ID, nil
+	}
+	return "", fmt.Errorf("%w: %s", ErrNotAccepted, m.Issuer)
+}
+
+// Errors that a program may want to tell apart.
+var (
+	// ErrNotAccepted reports an authorization server that does not advertise
+	// client_id_metadata_document_supported and at which no client_id is
+	// registered in Config.Registered. Dynamic registration is not attempted.
+	ErrNotAccepted = errors.New("the authorization server does not accept client documents, and no client_id is registered there")
+	// ErrSignIn reports that only the user can go on: nobody is signed in, or
+	// the sign-in was ended.
+	ErrSignIn = errors.New("the user has to sign in")
+	// ErrMismatch reports metadata or an answer that belongs to somebody else:
+	// another resource, another issuer, another sign-in.
+	ErrMismatch = errors.New("the answer does not belong to the question")
+)
+
+// ServerError is a refusal that the authorization server stated.
+type ServerError struct {
+	Code        oauth.Code
+	Description string // the server's words; escape them before they are shown in a page
+	Status      int    // HTTP status; 0 when the refusal came through the browser
+}
+
+func (e *ServerError) Error() string {
+	if e.Description == "" {
+		return "the authorization server answered " + string(e.Code)
+	}
+	return fmt.Sprintf("the authorization server answered %s: %q", e.Code, e.Description)
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/directory"
+	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/oauth"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) clientCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "client", Short: "Clients: list, add, block, allow"}
+	cmd.AddCommand(a.clientList(), a.clientAdd(),
+		a.clientState("block", directory.StateBlocked, "Block a client: it is refused from now on, and its grants end at once"),
+		a.clientState("allow", directory.StateAllowed, "Let a blocked client come back; people have to agree again"))
+	return cmd
+}
+
+func (a *app) clientList() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the clients that were registered, or that somebody has agreed to",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				var rows [][]string
+				for after := ""; ; {
+					clients, err := s.Clients(ctx, after, 500)
+					if err != nil {
+						return err
+					}
+					for _, c := range clients {
+						rows = append(rows, []string{c.ID, c.Name, c.Source, c.State, c.Created.Format(time.DateOnly)})
+						after = c.ID
+					}
+					if len(clients) < 500 {
+						return table(cmd.OutOrStdout(), asJSON, []string{"client_id", "name", "source", "state", "since"}, rows)
+					}
+				}
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line")
+	return cmd
+}
+
+func (a *app) clientAdd() *cobra.Command {
+	var c store.Client
+	var secret bool
+	cmd := &cobra.Command{
+		Use:   "add ID",
+		Short: "Register a client that has no document",
+		Long: "Registers a client under an opaque id, for clients that do not publish a document.\n" +
+			"With --secret a secret is made and printed once; without, the client is public and\n" +
+			"proves itself by PKCE.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c.ID, c.Source, c.State = args[0], directory.SourceRegistered, directory.StateAllowed
+			if err := checkRegistration(&c); err != nil {
+				return usage(err)
+			}
+			plain := ""
+			c.AuthMethods = []string{oauth.MethodNone}
+			if secret {
+				plain = oauth.RandomToken(32)
+				hash := store.HashOf(plain)
+				c.SecretHash = fmt.Sprintf("%x", hash[:])
+				c.AuthMethods = []string{oauth.MethodSecretBasic, oauth.MethodSecretPost}
+			}
+			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				if err := s.RegisterClient(ctx, c, time.Now()); errors.Is(err, store.ErrConflict) {
+					return fmt.Errorf("there is a client with the id %s already", c.ID)
+				} else if err != nil {
+					return err
+				}
+				out := cmd.OutOrStdout()
+				fmt.Fprintf(out, "registered  %s\n", c.ID)
+				if secret {
+					fmt.Fprintf(out, "secret      %s   (shown once; only its hash is kept)\n", plain)
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().StringVar(&c.Name, "name", "", "what people call it")
+	cmd.Flags().StringSliceVar(&c.RedirectURIs, "redirect", nil, "redirect URI; repeat for more")
+	cmd.Flags().StringSliceVar(&c.GrantTypes, "grant", []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}, "grant types")
+	cmd.Flags().BoolVar(&secret, "secret", false, "make a client secret")
+	return cmd
+}
+
+// checkRegistration refuses what could be taken for a document's client, and
+// redirect URIs that no client could use here.
+func checkRegistration(c *store.Client) error {
+	if strings.Contains(c.ID, "://") {
+		return errors.New("a registered id is not a URL: a URL is looked up as a document (URL-12)")
+	}
+	if c.ID == "" || len(c.ID) > 256 || strings.ContainsFunc(c.ID, func(r rune) bool { return r <= 0x20 || r > 0x7e }) {
+		return errors.New("an id is 1 to 256 visible ASCII characters")
+	}
+	if len(c.RedirectURIs) == 0 {
+		return errors.New("give at least one --redirect")
+	}
+	for _, u := range c.RedirectURIs {
+		if err := directory.CheckRedirect(u); err != nil {
+			return fmt.Errorf("--redirect %s: %w", u, err)
+		}
+	}
+	return nil
+}
+
+func (a *app) clientState(verb, state, short string) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use: verb + " CLIENT_ID", Short: short, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				err := s.SetClientState(ctx, args[0], state, reason, time.Now())
+				if errors.Is(err, store.ErrNotFound) {
+					return fmt.Errorf("nobody here has used %s; to refuse it before anyone does, write a policy rule", args[0])
+				}
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%sed  %s\n", strings.TrimSuffix(verb, "e"), args[0])
+				return nil
+			})
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "kept with the client and in the audit log")
+	return cmd
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) eventsCommand() *cobra.Command {
+	var q store.EventQuery
+	var kind string
+	cmd := &cobra.Command{
+		Use:   "events",
+		Short: "Print audit events as JSON lines, the oldest first",
+		Long: "Prints audit events as JSON lines. A person who was refused has a reference such\n" +
+			"as 7K2M-44QX: bonafide events --ref 7K2M-44QX shows why.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q.Type = audit.Type(kind)
+			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				events, err := s.Events(ctx, q)
+				if err != nil {
+					return err
+				}
+				for _, e := range events {
+					if _, err := fmt.Fprintln(cmd.OutOrStdout(), string(e.MarshalLine())); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().StringVar(&q.Ref, "ref", "", "only events of this reference")
+	cmd.Flags().StringVar(&kind, "type", "", "only this type, such as refusal, consent, token, reuse")
+	cmd.Flags().Int64Var(&q.After, "after", 0, "only events after this sequence number")
+	cmd.Flags().IntVar(&q.Limit, "limit", 1000, "at most so many")
+	return cmd
+}
+
+func (a *app) keysCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "keys", Short: "The server's signing keys"}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "list",
+		Short: "List signing keys and when each is published, signs and retires",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				keys, err := s.SigningKeys(ctx)
+				if err != nil {
+					return err
+				}
+				var rows [][]string
+				for _, k := range keys {
+					rows = append(rows, []string{k.KID, k.Alg, when(k.Publish), when(k.Sign), when(k.Retire)})
+				}
+				return table(cmd.OutOrStdout(), false, []string{"kid", "alg", "published", "signs from", "retired"}, rows)
+			})
+		},
+	})
+	return cmd
+}
+
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02 15:04")
+}

@@ -1,0 +1,209 @@
+package authorize
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/internal/directory"
+	"github.com/bonafide-id/bonafide/internal/login"
+	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/internal/web"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// question is what a consent page asks. It travels sealed in the page's form and
+// can be answered once, in the browser and the session to which it was shown.
+type question struct {
+	Visit   visit     `json:"v"`
+	Session string    `json:"s"` // digest of the session
+	Shown   string    `json:"d"` // digest of what the page said
+	Nonce   string    `json:"n"`
+	Asked   time.Time `json:"t"`
+
+	user    *login.User
+	before  store.Consent
+	changed bool // the page is shown again because its subject changed
+}
+
+// The answers of the consent page.
+const (
+	answerAllow  = "allow"
+	answerDeny   = "deny"
+	answerSwitch = "switch" // not you?
+)
+
+// answer reads the person's decision. Session, client, document, policy and
+// redirect URI are those of this moment, not those of the page; if what the page
+// said is no longer so, it is asked again (CACHE-21, CN-18).
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
+	p, err := web.ParseBody(r)
+	if err != nil {
+		return err
+	}
+	var q question
+	if err := h.Sealer.Open(purposeQuestion, p.Form["transaction"], h.Now(), &q); err != nil {
+		return outdated(err)
+	}
+	v := &q.Visit
+	web.SetClient(r.Context(), v.Request.ClientID)
+	if q.user, err = h.SignIn.Current(r); err != nil {
+		return err
+	}
+	switch {
+	case v.Browser != h.browser(w, r):
+		return outdated(errOtherBrowser)
+	case q.user == nil, q.Session != sessionDigest(q.user):
+		return outdated(errors.New("the session is not the one the page was shown to"))
+	}
+	choice := p.Form["decision"]
+	switch choice {
+	case answerAllow, answerDeny:
+	case answerSwitch:
+		return h.signIn(w, r, v, login.Return{Reason: login.ReasonSwitch, RedirectHost: v.Request.RedirectURI})
+	default:
+		return web.Refuse(http.StatusBadRequest, oauth.Refuse(oauth.InvalidRequest, "decision must be allow or deny"))
+	}
+	a, err := h.examine(r.Context(), v, q.user)
+	if err != nil {
+		if refusal, ok := asRefusal(err); ok {
+			return h.tellClient(w, r, a, q.user, refusal)
+		}
+		return err
+	}
+	if choice == answerDeny {
+		return h.deny(w, r, a, &q)
+	}
+	if q.Shown != a.shown() {
+		if q.before, err = h.remembered(r.Context(), a, q.user); err != nil {
+			return err
+		}
+		q.changed = true
+		return h.ask(w, r, a, q)
+	}
+	return h.issue(w, r, a, q.user, decision{nonce: q.Nonce, asked: q.Asked})
+}
+
+// deny records the no and tells the client, whose redirect URI was matched a
+// moment ago for a person who is signed in (CONS-16).
+func (h *Handler) deny(w http.ResponseWriter, r *http.Request, a *attempt, q *question) error {
+	e := h.event(r, audit.Event{
+		Type: audit.TypeConsentDenied, Client: a.client.ID, User: q.user.User.ID, Resource: a.resource.ID, Code: string(oauth.AccessDenied),
+		Data: map[string]string{"scope": a.scopes.String()},
+	})
+	err := h.Store.DenyConsent(r.Context(), store.HashOf(q.Nonce), q.Asked.Add(visitLife), h.Now(), e)
+	if err != nil {
+		return answerFailed(err)
+	}
+	h.Audit.Observe(e)
+	return leave(w, r, h.errorURL(a, oauth.Refuse(oauth.AccessDenied, "the person said no")))
+}
+
+// decision is a yes: by the person to a page, or from a remembered consent.
+type decision struct {
+	nonce  string
+	asked  time.Time
+	silent bool
+}
+
+// issue turns a yes into a grant and a code, in one commit with the events that
+// record it, and sends the browser to the client. The code is 32 random octets
+// of which only the hash is kept; the challenge stays here (AUTHZ-20, AUTHZ-21).
+func (h *Handler) issue(w http.ResponseWriter, r *http.Request, a *attempt, user *login.User, d decision) error {
+	now := h.Now()
+	code := oauth.RandomToken(32)
+	s := user.Session
+	grant := store.Grant{
+		ID: store.NewID(now), UserID: user.User.ID, ClientID: a.client.ID, Resource: a.resource.ID, Scopes: a.scopes,
+		SecurityDigest: a.client.SecurityDigest, AuthMethods: a.client.AuthMethods,
+		AuthTime: s.AuthTime, ACR: s.ACR, AMR: s.AMR, Nonce: a.req.Nonce, Created: now,
+	}
+	client, document := rows(a.client, now)
+	events := h.issued(r, a, grant, d.silent)
+	err := h.Store.AnswerConsent(r.Context(), store.Answer{
+		Nonce: store.HashOf(d.nonce), NonceExpires: d.asked.Add(visitLife), Asked: d.asked, Session: s.Hash,
+		Client: client, Document: document, Grant: grant,
+		Code: store.Code{
+			Hash: store.HashOf(code), RedirectURI: a.redirect, Challenge: a.req.Challenge, Expires: now.Add(h.CodeLife),
+		},
+		Remember: true, Events: events,
+	}, now)
+	if err != nil {
+		return answerFailed(err)
+	}
+	for _, e := range events {
+		h.Audit.Observe(e)
+	}
+	return leave(w, r, oauth.AppendQuery(a.redirect, "code", code, "state", a.req.State, "iss", h.Issuer))
+}
+
+// issued returns the events of a yes.
+func (h *Handler) issued(r *http.Request, a *attempt, g store.Grant, silent bool) []audit.Event {
+	e := audit.Event{
+		Client: g.ClientID, User: g.UserID, Resource: g.Resource, Grant: g.ID,
+		Data: map[string]string{"scope": g.Scopes.String(), "redirect": redirectHost(a.redirect), "digest": g.SecurityDigest},
+	}
+	e.Type = audit.TypeCode
+	if silent {
+		e.Code = "remembered"
+		return []audit.Event{h.event(r, e)}
+	}
+	asked := e
+	asked.Type = audit.TypeConsent
+	return []audit.Event{h.event(r, asked), h.event(r, e)}
+}
+
+// rows returns what is kept about a fetched client once somebody agrees to it. A
+// registered client is kept already.
+func rows(c *directory.Client, now time.Time) (*store.Client, *store.Document) {
+	if c.Doc == nil {
+		return nil, nil
+	}
+	doc := c.Doc
+	return &store.Client{
+			ID: c.ID, Source: store.SourceCIMD, State: store.StateAllowed, Name: doc.Name,
+			RedirectURIs: doc.RedirectURIs, GrantTypes: doc.GrantTypes, AuthMethods: doc.AuthMethods,
+			Scope: doc.Scope, HasScope: doc.HasScope, JWKS: doc.JWKS, JWKSURI: doc.JWKSURI, Created: now, LastUsed: now,
+		}, &store.Document{
+			ClientID: c.ID, Body: doc.Raw, Digest: doc.Digest, SecurityDigest: doc.SecurityDigest,
+			AuthMethods: doc.AuthMethods, FetchedAt: doc.Fetched,
+		}
+}
+
+// answerFailed translates what the store says about an answer.
+func answerFailed(err error) error {
+	switch {
+	case errors.Is(err, store.ErrSpent):
+		return &web.Refusal{
+			Err:    oauth.Refuse(oauth.InvalidRequest, "the consent page was answered before").Under("CONS-06").Because(err),
+			Status: http.StatusConflict,
+			Title:  "You have answered this already",
+			What:   "Each question counts once, and your first answer stands.",
+			Next:   "Go back to the app. If it is still waiting, start again from there.",
+		}
+	case errors.Is(err, store.ErrExpired), errors.Is(err, store.ErrNotFound):
+		return outdated(err)
+	case errors.Is(err, context.Canceled):
+		return err
+	}
+	return oauth.AsError(err)
+}
+
+// shown is a digest of what a person agrees to: who asks, for what, and where
+// the answer goes.
+func (a *attempt) shown() string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{
+		a.client.ID, a.client.SecurityDigest, a.client.Name, a.resource.ID, a.scopes.String(), a.redirect,
+	}, "\n")))
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+func sessionDigest(u *login.User) string {
+	sum := sha256.Sum256(append([]byte("session "), u.Session.Hash[:]...))
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}

@@ -1,0 +1,98 @@
+package authorize
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/directory"
+	"github.com/bonafide-id/bonafide/internal/login"
+	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// mustSignIn reports whether the person has to sign in, and why. A sign-in after
+// the request began satisfies prompt=login and max_age, so that nobody is asked
+// twice (AUTHZ-23, AUTHZ-24).
+func (a *attempt) mustSignIn(user *login.User, started, now time.Time) (login.Reason, bool) {
+	if user == nil {
+		return login.ReasonNone, true
+	}
+	at := user.Session.AuthTime
+	switch fresh := !at.Before(started); {
+	case fresh:
+		return "", false
+	case a.prompt.Has(promptLogin):
+		return login.ReasonAgain, true
+	case a.prompt.Has(promptAccount):
+		return login.ReasonSwitch, true
+	case a.maxAge >= 0 && now.Sub(at) > a.maxAge, !a.acrMet(user):
+		return login.ReasonAgain, true
+	}
+	return "", false
+}
+
+// acrMet reports whether the sign-in has one of the requested contexts.
+func (a *attempt) acrMet(user *login.User) bool {
+	return len(a.acr) == 0 || a.acr.Has(user.Session.ACR)
+}
+
+// decide answers a request that is in order and whose user is known: silently
+// from a remembered consent, or by asking.
+func (h *Handler) decide(w http.ResponseWriter, r *http.Request, a *attempt, v *visit, user *login.User) error {
+	began := h.Now()
+	before, err := h.remembered(r.Context(), a, user)
+	if err != nil {
+		return err
+	}
+	if v.Silent && a.mayBeSilent(before) {
+		return h.issue(w, r, a, user, decision{
+			nonce: oauth.RandomToken(32), asked: began, silent: true,
+		})
+	}
+	if a.prompt.Has(promptNone) {
+		return h.tellClient(w, r, a, user, oauth.Refuse(oauth.ConsentRequired, "the person has to agree on the consent page").Under("AUTHZ-23"))
+	}
+	return h.ask(w, r, a, question{Visit: *v, user: user, before: before})
+}
+
+// remembered returns what the person has agreed to for this client and resource;
+// a consent without scopes when there is nothing.
+func (h *Handler) remembered(ctx context.Context, a *attempt, user *login.User) (store.Consent, error) {
+	c, err := h.Store.Consent(ctx, user.User.ID, a.client.ID, a.resource.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return store.Consent{}, nil
+	}
+	return c, err
+}
+
+// mayBeSilent reports whether a remembered consent answers the request by
+// itself: same person, client and resource, every scope covered, no change in
+// what makes the client secure (CONS-13), and a client of which an impostor
+// cannot simply claim the name (CONS-05).
+func (a *attempt) mayBeSilent(before store.Consent) bool {
+	if before.Given.IsZero() || a.prompt.Has(promptConsent) {
+		return false
+	}
+	if before.SecurityDigest != a.client.SecurityDigest || !a.resource.Expand(before.Scopes).Covers(a.scopes) {
+		return false
+	}
+	if remember := a.client.Decision.Remember; remember != nil {
+		return *remember
+	}
+	return provable(a.client)
+}
+
+// provable reports whether only the real client can use its client_id: it always
+// authenticates itself, or its answers go to its https addresses alone. A public
+// client that listens on the person's own computer is neither (CONS-05, CN-10).
+func provable(c *directory.Client) bool {
+	return !slices.Contains(c.AuthMethods, oauth.MethodNone) || !slices.ContainsFunc(c.RedirectURIs, unclaimed)
+}
+
+// unclaimed reports whether any program on the person's computer could receive
+// what is sent to uri.
+func unclaimed(uri string) bool { return !strings.HasPrefix(uri, "https://") }

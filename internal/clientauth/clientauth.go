@@ -1,0 +1,233 @@
+// Package clientauth is the only client authentication of the house: every
+// endpoint that a client calls directly goes through [Authenticator.Authenticate]
+// before it looks at anything else, so that no grant can forget it and a failed
+// attempt can burn nothing.
+//
+// Nothing here fetches a client's document: a client is known because somebody
+// agreed to it or an operator registered it. Its keys may be read again, but only
+// after everything that can be checked without them was found right (CAUTH-12).
+package clientauth
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/directory"
+	"github.com/bonafide-id/bonafide/internal/jose"
+	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/internal/web"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// Directory is what authentication asks of the directory of clients.
+type Directory interface {
+	// Stored returns a client that is known here, without fetching anything.
+	Stored(ctx context.Context, clientID string) (*directory.Client, error)
+	// Keys returns the client's keys; an unknown kid makes it look again, at a
+	// bounded rate.
+	Keys(ctx context.Context, c *directory.Client, kid string) (jose.Set, error)
+}
+
+// Spender makes assertions single-use, across replicas. A second use of the
+// same id is store.ErrSpent.
+type Spender interface {
+	SpendID(ctx context.Context, issuer string, id store.Hash, expires, now time.Time) error
+}
+
+// Config configures an [Authenticator]. Issuer, Directory and Spender are required.
+type Config struct {
+	Issuer    string // the only audience an assertion may have
+	Directory Directory
+	Spender   Spender
+	Now       func() time.Time // nil is time.Now
+	Limiter   *Limiter         // of wrong secrets; nil is one with the defaults
+}
+
+// Authenticator tells whether a request comes from the client it names. It is
+// safe for concurrent use.
+type Authenticator struct {
+	cfg  Config
+	hint string
+}
+
+// New checks the configuration.
+func New(c Config) (*Authenticator, error) {
+	if c.Issuer == "" || c.Directory == nil || c.Spender == nil {
+		return nil, errors.New("clientauth: issuer, directory and spender are required")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Limiter == nil {
+		c.Limiter = NewLimiter(LimiterConfig{Now: c.Now})
+	}
+	return &Authenticator{cfg: c, hint: "the client could not be authenticated; a public client sends client_id in the body, " +
+		"a client with keys a fresh single-use assertion whose only audience is " + c.Issuer}, nil
+}
+
+// Request is what a request says about its client. [FromHTTP] makes it.
+type Request struct {
+	Basic               bool // an Authorization header of the Basic scheme was sent
+	BasicUser           string
+	BasicPass           string
+	ClientID            string
+	Secret              string // client_secret in the body
+	AssertionType       string
+	Assertion           string
+	unusableCredentials string // why the Authorization header cannot be used; "" if it can
+}
+
+// FromHTTP takes the credentials from a request. The parts of HTTP Basic are
+// form-decoded, because a URL as client_id holds colons (OAuth 2.1 section
+// 2.4.1, URL-17).
+func FromHTTP(r *http.Request, p web.Params) Request {
+	q := Request{
+		ClientID: p.Form["client_id"], Secret: p.Form["client_secret"],
+		AssertionType: p.Form["client_assertion_type"], Assertion: p.Form["client_assertion"],
+	}
+	headers := r.Header.Values("Authorization")
+	if len(headers) == 0 {
+		return q
+	}
+	q.Basic = true
+	user, pass, ok := r.BasicAuth()
+	if len(headers) > 1 || !ok {
+		q.unusableCredentials = "the Authorization header is not one of the Basic scheme"
+		return q
+	}
+	var errs [2]error
+	q.BasicUser, errs[0] = url.QueryUnescape(user)
+	q.BasicPass, errs[1] = url.QueryUnescape(pass)
+	if errors.Join(errs[:]...) != nil {
+		q.unusableCredentials = "user name or password of the Authorization header is not form-encoded"
+	}
+	return q
+}
+
+// Client is a client that authenticated, and how. KeyThumbprint is that of the
+// key behind a private_key_jwt, and otherwise empty.
+type Client struct {
+	*directory.Client
+	Method        string
+	KeyThumbprint string
+}
+
+// Authenticate returns the client behind a request. Every failure that depends
+// on the credentials is the same invalid_client to the outside; the rule and the
+// cause inside the error are for the audit log (CAUTH-17). More than one
+// mechanism is invalid_request (CAUTH-02). An error that is no *oauth.Error is a
+// failure of our own.
+func (a *Authenticator) Authenticate(ctx context.Context, q Request) (*Client, error) {
+	assertion := q.Assertion != "" || q.AssertionType != ""
+	mechanisms := 0
+	for _, used := range []bool{q.Basic, q.Secret != "", assertion} {
+		if used {
+			mechanisms++
+		}
+	}
+	switch {
+	case mechanisms > 1:
+		return nil, oauth.Refuse(oauth.InvalidRequest, "the client authenticates in more than one way; use exactly one").Under("CAUTH-02")
+	case q.Basic && q.unusableCredentials != "":
+		return nil, a.fail("TOK-19", "%s", q.unusableCredentials)
+	case q.Basic && q.ClientID != "" && q.ClientID != q.BasicUser:
+		return nil, oauth.Refuse(oauth.InvalidRequest, "client_id in the body is not the one in the Authorization header").Under("CAUTH-02")
+	case assertion:
+		return a.assertion(ctx, q)
+	case q.Basic:
+		return a.secret(ctx, given{q.BasicUser, q.BasicPass, oauth.MethodSecretBasic})
+	case q.Secret != "":
+		return a.secret(ctx, given{q.ClientID, q.Secret, oauth.MethodSecretPost})
+	}
+	return a.public(ctx, q.ClientID)
+}
+
+// public lets a client in that only names itself.
+func (a *Authenticator) public(ctx context.Context, id string) (*Client, error) {
+	if id == "" {
+		return nil, oauth.Refuse(oauth.InvalidRequest, "client_id is missing").Under("CAUTH-02")
+	}
+	c, err := a.known(ctx, id, oauth.MethodNone)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{Client: c, Method: oauth.MethodNone}, nil
+}
+
+type given struct{ id, secret, method string }
+
+// secret compares a shared secret. Only a registered client can have one: a
+// client that is a document never does (CAUTH-13, CAUTH-14).
+func (a *Authenticator) secret(ctx context.Context, g given) (*Client, error) {
+	if g.secret == "" {
+		return nil, a.fail("CAUTH-13", "no secret was sent for %q", g.id)
+	}
+	c, err := a.known(ctx, g.id, g.method)
+	if err != nil {
+		return nil, err
+	}
+	if c.Source == store.SourceCIMD || c.SecretHash == "" {
+		return nil, a.fail("CAUTH-14", "a secret was sent for a client that has none")
+	}
+	source := Source(ctx, g.id)
+	if !a.cfg.Limiter.Allow(source) {
+		return nil, oauth.Refuse(oauth.TemporarilyUnavailable, "too many failed attempts from this address; try again in a minute").Under("POL-08")
+	}
+	if !SecretMatches(g.secret, c.SecretHash) {
+		a.cfg.Limiter.Failed(source)
+		return nil, a.fail("CAUTH-13", "the secret is wrong")
+	}
+	a.cfg.Limiter.Passed(source)
+	return &Client{Client: c, Method: g.method}, nil
+}
+
+// known returns a client that may use the method: by its own word (CAUTH-01) and
+// by the operator's (POL-03).
+func (a *Authenticator) known(ctx context.Context, id, method string) (*directory.Client, error) {
+	web.SetClient(ctx, id)
+	c, err := a.cfg.Directory.Stored(ctx, id)
+	if err != nil {
+		if e, ok := errors.AsType[*oauth.Error](err); ok && e.Code == oauth.InvalidClient {
+			return nil, a.fail(cmp.Or(e.Rule, "CAUTH-17"), "not known here").Because(err)
+		}
+		return nil, err
+	}
+	if c.Source == store.SourceCIMD && strings.HasPrefix(method, "client_secret_") {
+		return nil, a.fail("CAUTH-14", "a secret was sent for a client that is a document")
+	}
+	if !slices.Contains(c.AuthMethods, method) {
+		return nil, a.fail("CAUTH-01", "the client uses %s and not %s", strings.Join(c.AuthMethods, ", "), method)
+	}
+	if !c.Decision.MayAuthenticate(method) {
+		return nil, a.fail("POL-03", "policy rule %q does not accept %s", c.Decision.Rule, method)
+	}
+	return c, nil
+}
+
+// fail is the one refusal of this package; rule and cause stay inside.
+func (a *Authenticator) fail(rule, cause string, args ...any) *oauth.Error {
+	return &oauth.Error{Code: oauth.InvalidClient, Hint: a.hint, Rule: rule, Err: fmt.Errorf(cause, args...)}
+}
+
+// NewSecret returns a fresh client secret of 256 bits and the form in which it
+// is stored. Secrets are only ever generated, so that a plain hash of one cannot
+// be guessed back.
+func NewSecret() (secret, stored string) {
+	secret = oauth.RandomToken(32)
+	return secret, HashSecret(secret)
+}
+
+// HashSecret returns the stored form of a generated secret: its SHA-256 in hex.
+func HashSecret(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,410 @@
+// Package directory answers "who is client_id?". A registered row always wins
+// over a document, a blocked client is refused before anything is fetched, the
+// policy is asked on every call, and only then is a document resolved. /token
+// and its neighbours read the stored snapshot and never the network.
+package directory
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bonafide-id/bonafide/cimd"
+	"github.com/bonafide-id/bonafide/internal/jose"
+	"github.com/bonafide-id/bonafide/internal/policy"
+	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// Where a client is known from.
+const (
+	SourceCIMD       = "cimd"
+	SourceRegistered = "registered"
+)
+
+// States of a client's row. A client without a row is StateAllowed.
+const (
+	StateAllowed = "allowed"
+	StatePending = "pending"
+	StateBlocked = "blocked"
+	StateRetired = "retired"
+)
+
+// Client is a client as the rest of the server sees it: identity, what it may
+// use here, and what the policy says today. It is read-only.
+type Client struct {
+	ID     string
+	Source string
+	State  string
+	Name   string // self-declared and cleaned; "" if it has none
+	Host   string // host of the client_id; "" for an opaque id
+
+	Doc *cimd.Document // nil for a registered client
+
+	RedirectURIs []string
+	GrantTypes   []string
+	AuthMethods  []string // usable here under the policy, the strongest first; empty: none in common
+	SigningAlg   string
+	SecretHash   string
+	Scopes       oauth.Scopes // ceiling of the client's own declaration
+	HasScopes    bool
+
+	Decision       policy.Decision
+	SecurityDigest string
+	Version        int
+	FirstSeen      bool // nobody here has consented to it yet
+}
+
+// Has reports whether the client may use a grant type, by its own declaration
+// and by the policy.
+func (c *Client) Has(grant string) bool {
+	for _, g := range c.GrantTypes {
+		if g == grant {
+			return c.Decision.MayGrant(grant)
+		}
+	}
+	return false
+}
+
+// Narrow returns what remains of the asked scopes under the client's own
+// declaration and under the policy.
+func (c *Client) Narrow(asked oauth.Scopes) oauth.Scopes {
+	if c.HasScopes {
+		asked = asked.And(c.Scopes)
+	}
+	return c.Decision.Narrow(asked)
+}
+
+// Store is what the directory may read and keep.
+type Store interface {
+	Client(ctx context.Context, id string) (store.Client, error)
+	Document(ctx context.Context, clientID string) (store.Document, error)
+	LoadCache(ctx context.Context, key string) ([]byte, bool, error)
+	SaveCache(ctx context.Context, key, clientID string, entry []byte) error
+}
+
+// Config is what a directory is built from.
+type Config struct {
+	Store    Store
+	Policy   *policy.Set // checked
+	CIMD     cimd.Config // Admit, Persist and Disabled are the directory's own
+	Enabled  bool        // whether documents are resolved at all
+	Reserved []string    // URLs that cannot be clients: the issuer and the resources (URL-14)
+	Logger   *slog.Logger
+	Now      func() time.Time
+}
+
+// Directory looks clients up. It is safe for use by many goroutines.
+type Directory struct {
+	cfg      Config
+	resolver *cimd.Resolver
+	policy   atomic.Pointer[policy.Set]
+	enabled  atomic.Bool
+
+	mu        sync.Mutex // guards snapshots
+	snapshots map[string]*cimd.Document
+}
+
+// maxSnapshots bounds the parsed copies of stored documents. They are keyed by
+// client_id and digest and exist only for clients with a row.
+const maxSnapshots = 4096
+
+// New builds a directory and the resolver below it.
+func New(cfg Config) (*Directory, error) {
+	if cfg.Store == nil || cfg.Policy == nil {
+		return nil, errors.New("directory: store and policy are needed")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	d := &Directory{cfg: cfg, snapshots: map[string]*cimd.Document{}}
+	d.policy.Store(cfg.Policy)
+	d.enabled.Store(cfg.Enabled)
+	rc := cfg.CIMD
+	rc.Admit = d.admit
+	rc.Persist = persister{cfg.Store}
+	rc.Disabled = func() bool { return !d.enabled.Load() }
+	var err error
+	if d.resolver, err = cimd.New(rc); err != nil {
+		return nil, fmt.Errorf("directory: %w", err)
+	}
+	return d, nil
+}
+
+// Policy returns the policy in force.
+func (d *Directory) Policy() *policy.Set { return d.policy.Load() }
+
+// SetPolicy puts another policy in force, from the next look-up on.
+func (d *Directory) SetPolicy(p *policy.Set) { d.policy.Store(p) }
+
+// Enabled reports whether documents are resolved, and so advertised (META-05).
+func (d *Directory) Enabled() bool { return d.enabled.Load() }
+
+// SetEnabled is the one switch that stops fetching and advertising together.
+func (d *Directory) SetEnabled(on bool) { d.enabled.Store(on) }
+
+// Resolver returns the resolver, for status and maintenance.
+func (d *Directory) Resolver() *cimd.Resolver { return d.resolver }
+
+// ErrDeferred says that a document would have to be fetched and that the caller
+// asked for that not to happen yet (FETCH-20).
+var ErrDeferred = errors.New("the document is not in the cache and may not be fetched yet")
+
+// Find returns the client for a new authorization. It may fetch the document
+// unless mayFetch is false. An error is ErrDeferred, a *web.Refusal, or a
+// failure of our own.
+func (d *Directory) Find(ctx context.Context, clientID string, mayFetch bool) (*Client, error) {
+	row, known, err := d.row(ctx, clientID)
+	if err != nil {
+		return nil, err
+	}
+	if known && row.State != StateAllowed {
+		return nil, refuseState(clientID, row.State)
+	}
+	if known && row.Source != SourceCIMD {
+		return d.registered(row)
+	}
+	id, err := d.parse(clientID)
+	if err != nil {
+		return nil, err
+	}
+	decision := d.Policy().Decide(subject(id))
+	if decision.Action != policy.Allow {
+		return nil, refusePolicy(clientID, decision)
+	}
+	doc, ok := d.resolver.Cached(ctx, id)
+	if !ok {
+		if !mayFetch {
+			return nil, ErrDeferred
+		}
+		if doc, err = d.resolver.Resolve(ctx, id); err != nil {
+			return nil, refuseResolve(clientID, err)
+		}
+	}
+	c := fromDocument(doc, decision)
+	c.FirstSeen = !known
+	if known {
+		c.Version = row.Version
+		d.resolver.Pin(id, true)
+	}
+	if err := ceilings(c); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Stored returns the client from what is kept about it: the registered row, or
+// the snapshot of the document that somebody agreed to. It never fetches
+// (TOK-06, REV-04). The caller looks at State and Decision. An unknown client is
+// an invalid_client refusal; a store that does not answer is not (URL-15).
+func (d *Directory) Stored(ctx context.Context, clientID string) (*Client, error) {
+	row, known, err := d.row(ctx, clientID)
+	if err != nil {
+		return nil, err
+	}
+	if !known {
+		return nil, oauth.Refuse(oauth.InvalidClient, "the client is not known here, or did not prove who it is")
+	}
+	if row.Source != SourceCIMD {
+		return d.fromRow(row), nil
+	}
+	doc, err := d.snapshot(ctx, row)
+	if err != nil {
+		return nil, err
+	}
+	c := fromDocument(doc, d.Policy().Decide(subject(doc.ID)))
+	c.State, c.Version = row.State, row.Version
+	return c, nil
+}
+
+// Keys returns the client's public keys, from its inline set or its jwks_uri.
+// kid is what the caller looks for: if the cached set lacks it, the set is
+// fetched again at most once per cool-down (CACHE-19).
+func (d *Directory) Keys(ctx context.Context, c *Client, kid string) (jose.Set, error) {
+	if c.Doc == nil {
+		return jose.Set{}, nil
+	}
+	raw, err := d.resolver.Keys(ctx, c.Doc, kid)
+	if err != nil {
+		return jose.Set{}, fmt.Errorf("keys of %s: %w", c.ID, err)
+	}
+	return jose.ParseRemoteSet(raw, jose.SetLimits{})
+}
+
+// Logo returns the client's logo, re-encoded as PNG. The caller shows the page
+// without one when there is an error.
+func (d *Directory) Logo(ctx context.Context, clientID string) ([]byte, error) {
+	id, err := d.parse(clientID)
+	if err != nil {
+		return nil, err
+	}
+	doc, ok := d.resolver.Cached(ctx, id)
+	if !ok {
+		return nil, ErrDeferred
+	}
+	return d.resolver.Logo(ctx, doc)
+}
+
+// Revalidate looks at the documents of these clients again where that is due. It
+// is for housekeeping: failures are events of the resolver, not errors here.
+func (d *Directory) Revalidate(ctx context.Context, clientIDs []string) {
+	ids := make([]cimd.ID, 0, len(clientIDs))
+	for _, c := range clientIDs {
+		if id, err := d.parse(c); err == nil && d.admit(ctx, id) == nil {
+			ids = append(ids, id)
+			d.resolver.Pin(id, true)
+		}
+	}
+	d.resolver.Revalidate(ctx, ids)
+}
+
+func (d *Directory) row(ctx context.Context, clientID string) (store.Client, bool, error) {
+	row, err := d.cfg.Store.Client(ctx, clientID)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return row, false, nil
+	case err != nil:
+		return row, false, fmt.Errorf("look up client: %w", err)
+	}
+	return row, true, nil
+}
+
+// parse turns a client_id that no row knows into an ID, or says why it cannot be.
+func (d *Directory) parse(clientID string) (cimd.ID, error) {
+	if !cimd.LooksLikeURL(clientID) {
+		return cimd.ID{}, refuseUnknown(clientID)
+	}
+	if !d.enabled.Load() {
+		return cimd.ID{}, refuseDisabled(clientID)
+	}
+	id, err := d.cfg.CIMD.URL.Parse(clientID)
+	if err != nil {
+		return cimd.ID{}, refuseResolve(clientID, err)
+	}
+	for _, r := range d.cfg.Reserved {
+		if clientID == r || strings.TrimSuffix(clientID, "/") == strings.TrimSuffix(r, "/") {
+			return cimd.ID{}, refuseReserved(clientID)
+		}
+	}
+	return id, nil
+}
+
+// admit is the hook of the resolver: the policy, before any lookup.
+func (d *Directory) admit(_ context.Context, id cimd.ID) error {
+	if dec := d.Policy().Decide(subject(id)); dec.Action != policy.Allow {
+		return fmt.Errorf("policy rule %q says %s", dec.Rule, dec.Action)
+	}
+	return nil
+}
+
+func (d *Directory) snapshot(ctx context.Context, row store.Client) (*cimd.Document, error) {
+	key := fmt.Sprintf("%d %s", row.Version, row.ID)
+	d.mu.Lock()
+	doc, ok := d.snapshots[key]
+	d.mu.Unlock()
+	if ok {
+		return doc, nil
+	}
+	kept, err := d.cfg.Store.Document(ctx, row.ID)
+	if err != nil {
+		return nil, fmt.Errorf("load the document of a client: %w", err)
+	}
+	id, err := d.cfg.CIMD.URL.Parse(row.ID)
+	if err != nil {
+		return nil, fmt.Errorf("a stored client_id is no longer a valid URL: %w", err)
+	}
+	if doc, err = cimd.Validate(id, kept.Body, d.cfg.CIMD.Profile, d.cfg.CIMD.Supported); err != nil {
+		return nil, fmt.Errorf("a stored document is no longer valid: %w", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.snapshots) >= maxSnapshots {
+		clear(d.snapshots)
+	}
+	d.snapshots[fmt.Sprintf("%d %s", kept.Version, row.ID)] = doc
+	return doc, nil
+}
+
+func (d *Directory) registered(row store.Client) (*Client, error) {
+	c := d.fromRow(row)
+	if c.Decision.Action == policy.Deny {
+		return nil, refusePolicy(row.ID, c.Decision)
+	}
+	return c, nil
+}
+
+// fromRow describes a client that an operator registered. The default of the
+// policy is about strangers and does not refuse it; a rule that names it may.
+func (d *Directory) fromRow(row store.Client) *Client {
+	dec := d.Policy().Decide(policy.Subject{ID: row.ID})
+	if !dec.Explicit {
+		dec.Action, dec.Rule = policy.Allow, SourceRegistered
+	}
+	scopes, _ := oauth.ParseScopes(row.Scope)
+	return &Client{
+		ID: row.ID, Source: SourceRegistered, State: row.State, Name: row.Name,
+		RedirectURIs: row.RedirectURIs, GrantTypes: row.GrantTypes,
+		AuthMethods: allowed(row.AuthMethods, dec), SecretHash: row.SecretHash,
+		Scopes: scopes, HasScopes: row.HasScope, Decision: dec, Version: row.Version,
+		SecurityDigest: registeredDigest(row),
+	}
+}
+
+func fromDocument(doc *cimd.Document, dec policy.Decision) *Client {
+	scopes, _ := oauth.ParseScopes(doc.Scope)
+	return &Client{
+		ID: doc.ID.String(), Source: SourceCIMD, State: StateAllowed, Name: doc.Name, Host: doc.ID.Host(), Doc: doc,
+		RedirectURIs: doc.RedirectURIs, GrantTypes: doc.GrantTypes,
+		AuthMethods: allowed(doc.AuthMethods, dec), SigningAlg: doc.SigningAlg,
+		Scopes: scopes, HasScopes: doc.HasScope, Decision: dec, SecurityDigest: doc.SecurityDigest,
+	}
+}
+
+func allowed(methods []string, dec policy.Decision) []string {
+	if len(dec.Methods) == 0 {
+		return methods
+	}
+	var out []string
+	for _, m := range methods {
+		if dec.MayAuthenticate(m) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// registeredDigest changes when a registered client changes in a way that a
+// person consented to.
+func registeredDigest(row store.Client) string {
+	b, err := json.Marshal([]any{row.RedirectURIs, row.AuthMethods, row.GrantTypes, row.Scope})
+	if err != nil {
+		return ""
+	}
+	h := store.HashOf(string(b))
+	return fmt.Sprintf("%x", h[:16])
+}
+
+func subject(id cimd.ID) policy.Subject {
+	return policy.Subject{ID: id.String(), Host: strings.ToLower(id.Host()), Port: id.Port()}
+}
+
+// persister keeps cache entries in the store, which takes them only for clients
+// that have a row.
+type persister struct{ s Store }
+
+func (p persister) Load(ctx context.Context, key string) ([]byte, bool, error) {
+	return p.s.LoadCache(ctx, key)
+}
+
+func (p persister) Save(ctx context.Context, key string, id cimd.ID, entry []byte) error {
+	return p.s.SaveCache(ctx, key, id.String(), entry)
+}

@@ -1,0 +1,332 @@
+// Package server puts the house together: it reads the configuration, builds
+// each room once, mounts every route on one screen, and runs the daemon with
+// its listeners, its timers and its signals.
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bonafide-id/bonafide/cimd"
+	"github.com/bonafide-id/bonafide/oauth"
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is the configuration file. Every member has a default that suits a
+// small installation; only issuer and one resource must be given. A key that is
+// not listed here is an error.
+type Config struct {
+	// Issuer is the public identifier of this server, byte for byte as it stands
+	// in tokens and metadata: an https URL without query and fragment.
+	Issuer string `yaml:"issuer"`
+
+	// Listen is where the server listens, such as 127.0.0.1:8080.
+	Listen string `yaml:"listen"`
+
+	// TLS names certificate files. Without them a reverse proxy ends TLS.
+	TLS TLSConfig `yaml:"tls"`
+
+	// TrustedProxies are the addresses whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
+
+	// Store is the database: the path of an SQLite file.
+	Store string `yaml:"store"`
+
+	// KeyFile holds 32 random octets in base64 that protect signing keys and
+	// what travels sealed through browsers. `bonafide init` makes one.
+	KeyFile string `yaml:"key_file"`
+
+	Brand    BrandConfig      `yaml:"brand"`
+	CIMD     CIMDConfig       `yaml:"cimd"`
+	Tokens   TokenConfig      `yaml:"tokens"`
+	Sessions SessionConfig    `yaml:"sessions"`
+	Resource []ResourceConfig `yaml:"resources"`
+
+	// DefaultResource is the audience of a request that names none. With one
+	// resource it is that one unless require_resource is set.
+	DefaultResource string `yaml:"default_resource"`
+	// RequireResource refuses requests that name no resource.
+	RequireResource bool `yaml:"require_resource"`
+
+	// UnknownScopes says what happens to scopes nobody knows: "drop" (and tell
+	// the client, the default) or "refuse".
+	UnknownScopes string `yaml:"unknown_scopes"`
+
+	Policy PolicyConfig `yaml:"policy"`
+
+	// Dev relaxes what stands between a developer and a first sign-in: issuers
+	// and documents on loopback. It only works when every listener is on
+	// loopback, and it cannot be set in the file: it is a command-line switch.
+	Dev bool `yaml:"-"`
+
+	dir string // of the configuration file; relative paths start here
+}
+
+// TLSConfig names the certificate chain and key, both PEM. They are read again
+// on reload.
+type TLSConfig struct {
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+}
+
+// BrandConfig is what people see beside the name of Bonafide.
+type BrandConfig struct {
+	Name string `yaml:"name"`
+	Logo string `yaml:"logo"`
+}
+
+// CIMDConfig says whether and how client documents are resolved.
+type CIMDConfig struct {
+	Enabled bool   `yaml:"enabled"`
+	Profile string `yaml:"profile"` // mcp, cimd-02 or cimd-03
+
+	// Fetch says when a document of a client that was never seen may be fetched:
+	// "after_sign_in" (the default) or "at_once".
+	Fetch string `yaml:"fetch"`
+
+	AllowQuery     bool     `yaml:"allow_query"`
+	AllowRootPath  bool     `yaml:"allow_root_path"`
+	AllowTestNames bool     `yaml:"allow_test_names"` // hosts below .test and .example
+	Ports          []uint16 `yaml:"ports"`            // beside 443
+
+	DocumentBytes int64         `yaml:"document_bytes"`
+	JWKSBytes     int64         `yaml:"jwks_bytes"`
+	LogoBytes     int64         `yaml:"logo_bytes"`
+	Timeout       time.Duration `yaml:"timeout"`
+
+	Cache  CacheConfig  `yaml:"cache"`
+	Egress EgressConfig `yaml:"egress"`
+}
+
+// CacheConfig bounds how long a document is used.
+type CacheConfig struct {
+	Floor         time.Duration `yaml:"floor"`
+	Ceiling       time.Duration `yaml:"ceiling"`
+	Default       time.Duration `yaml:"default"`
+	LastKnownGood time.Duration `yaml:"last_known_good"`
+}
+
+// EgressConfig holds the exceptions to the address guard. Each covers document,
+// keys and logo alike.
+type EgressConfig struct {
+	Proxy       string         `yaml:"proxy"`        // an http proxy; it then decides about addresses
+	CAFile      string         `yaml:"ca_file"`      // certificates that are trusted beside the system's
+	PrivateURLs []string       `yaml:"private_urls"` // exact URLs that may be on private addresses
+	Deny        []netip.Prefix `yaml:"deny"`         // refused beside the special-use addresses
+}
+
+// TokenConfig holds lifetimes and the signing algorithm.
+type TokenConfig struct {
+	SigningAlg      string        `yaml:"signing_alg"`
+	Code            time.Duration `yaml:"code"`
+	Access          time.Duration `yaml:"access"`
+	RefreshIdle     time.Duration `yaml:"refresh_idle"`
+	RefreshAbsolute time.Duration `yaml:"refresh_absolute"`
+	RefreshGrace    time.Duration `yaml:"refresh_grace"`
+}
+
+// SessionConfig bounds how long somebody stays signed in.
+type SessionConfig struct {
+	Idle     time.Duration `yaml:"idle"`
+	Absolute time.Duration `yaml:"absolute"`
+}
+
+// ResourceConfig is one protected server.
+type ResourceConfig struct {
+	ID      string        `yaml:"id"`
+	Name    string        `yaml:"name"`
+	Aliases []string      `yaml:"aliases"`
+	Scopes  []ScopeConfig `yaml:"scopes"`
+	// DefaultScopes are granted to a request that names none.
+	DefaultScopes []string `yaml:"default_scopes"`
+	// IntrospectionSecretSHA256 is the hex SHA-256 of the secret with which the
+	// resource may introspect its tokens.
+	IntrospectionSecretSHA256 string `yaml:"introspection_secret_sha256"`
+}
+
+// ScopeConfig is one permission, for programs and for people.
+type ScopeConfig struct {
+	Name        string   `yaml:"name"`
+	Title       string   `yaml:"title"`
+	Description string   `yaml:"description"`
+	Tools       []string `yaml:"tools"`
+	Implies     []string `yaml:"implies"`
+}
+
+// PolicyConfig admits clients. The first rule that matches decides.
+type PolicyConfig struct {
+	Default string       `yaml:"default"` // allow, ask or deny
+	Rules   []RuleConfig `yaml:"rules"`
+}
+
+// RuleConfig is one rule: one of client, prefix and host, an action, ceilings.
+type RuleConfig struct {
+	Name      string    `yaml:"name"`
+	Client    string    `yaml:"client"`
+	Prefix    string    `yaml:"prefix"`
+	Host      string    `yaml:"host"`
+	Action    string    `yaml:"action"`
+	Reason    string    `yaml:"reason"`
+	Scopes    *[]string `yaml:"scopes"`
+	Resources []string  `yaml:"resources"`
+	Methods   []string  `yaml:"methods"`
+	Grants    []string  `yaml:"grants"`
+	Refresh   string    `yaml:"refresh"`
+	Remember  *bool     `yaml:"remember"`
+	Loopback  *bool     `yaml:"loopback"`
+	SameHost  bool      `yaml:"same_host"`
+}
+
+// Defaults returns a configuration with every default filled in.
+func Defaults() Config {
+	return Config{
+		Listen:  "127.0.0.1:8080",
+		Store:   "bonafide.db",
+		KeyFile: "bonafide.key",
+		CIMD: CIMDConfig{
+			Profile: string(cimd.ProfileMCP), Fetch: "after_sign_in",
+			DocumentBytes: 5 << 10, JWKSBytes: 32 << 10, LogoBytes: 256 << 10, Timeout: 5 * time.Second,
+			Cache: CacheConfig{Floor: time.Minute, Ceiling: 24 * time.Hour, Default: time.Hour, LastKnownGood: time.Hour},
+		},
+		Tokens: TokenConfig{
+			SigningAlg: "ES256", Code: time.Minute, Access: 10 * time.Minute,
+			RefreshIdle: 14 * 24 * time.Hour, RefreshAbsolute: 90 * 24 * time.Hour, RefreshGrace: 10 * time.Second,
+		},
+		Sessions:      SessionConfig{Idle: 12 * time.Hour, Absolute: 7 * 24 * time.Hour},
+		UnknownScopes: "drop",
+		Policy:        PolicyConfig{Default: "ask"},
+	}
+}
+
+// Load reads a configuration file over the defaults and checks it. dev is the
+// command-line switch.
+func Load(path string, dev bool) (*Config, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	c, err := Parse(raw, filepath.Dir(path), dev)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse is Load for a text. Relative paths in it start at dir.
+func Parse(raw []byte, dir string, dev bool) (*Config, error) {
+	c := Defaults()
+	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	dec.KnownFields(true)
+	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("more than one YAML document")
+	}
+	c.Dev, c.dir = dev, dir
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+func (c *Config) check() error {
+	u, err := url.Parse(c.Issuer)
+	switch {
+	case c.Issuer == "":
+		return errors.New("issuer: give the public URL of this server")
+	case err != nil || u.Host == "" || u.RawQuery != "" || u.ForceQuery || strings.Contains(c.Issuer, "#") || u.User != nil:
+		return fmt.Errorf("issuer: %s must be an https URL without query, fragment and user information (META-04)", c.Issuer)
+	case strings.HasSuffix(c.Issuer, "/"):
+		return fmt.Errorf("issuer: leave out the slash at the end of %s; the issuer is compared byte for byte", c.Issuer)
+	case u.Scheme == "http" && (!c.Dev || !loopbackHost(u.Hostname())):
+		return fmt.Errorf("issuer: %s must be https; http on loopback needs --dev", c.Issuer)
+	case u.Scheme != "https" && u.Scheme != "http":
+		return fmt.Errorf("issuer: %s must be https", c.Issuer)
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		return errors.New("tls: give both cert_file and key_file, or neither")
+	}
+	if c.Dev {
+		if err := onLoopback(c.Listen); err != nil {
+			return err
+		}
+	}
+	profiles := []string{string(cimd.ProfileMCP), string(cimd.ProfileCIMD02), string(cimd.ProfileCIMD03)}
+	if !slices.Contains(profiles, c.CIMD.Profile) {
+		return fmt.Errorf("cimd.profile: %q is not one of %s", c.CIMD.Profile, strings.Join(profiles, ", "))
+	}
+	if f := c.CIMD.Fetch; f != "after_sign_in" && f != "at_once" {
+		return fmt.Errorf("cimd.fetch: %q is not one of after_sign_in, at_once", f)
+	}
+	if n := c.CIMD.DocumentBytes; n < 1024 || n > 64<<10 {
+		return fmt.Errorf("cimd.document_bytes: %d is not between 1024 and 65536", n)
+	}
+	if c.UnknownScopes != "drop" && c.UnknownScopes != "refuse" {
+		return fmt.Errorf("unknown_scopes: %q is not one of drop, refuse", c.UnknownScopes)
+	}
+	if len(c.Resource) == 0 {
+		return errors.New("resources: name at least one protected server")
+	}
+	for name, d := range map[string]time.Duration{
+		"cimd.timeout": c.CIMD.Timeout, "tokens.code": c.Tokens.Code, "tokens.access": c.Tokens.Access,
+		"tokens.refresh_idle": c.Tokens.RefreshIdle, "tokens.refresh_absolute": c.Tokens.RefreshAbsolute,
+		"sessions.idle": c.Sessions.Idle, "sessions.absolute": c.Sessions.Absolute,
+	} {
+		if d <= 0 {
+			return fmt.Errorf("%s: must be longer than nothing", name)
+		}
+	}
+	if c.Tokens.Code > 10*time.Minute {
+		return errors.New("tokens.code: a code lives at most 10m (AUTHZ-20)")
+	}
+	if c.Tokens.RefreshGrace < 0 || c.Tokens.RefreshGrace > 30*time.Second {
+		return errors.New("tokens.refresh_grace: between 0s and 30s")
+	}
+	if _, err := c.PolicySet(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// onLoopback refuses --dev on a listener that others can reach (FETCH-07).
+func onLoopback(listen string) error {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return fmt.Errorf("listen: %s is not host:port", listen)
+	}
+	if !loopbackHost(host) {
+		return fmt.Errorf("--dev is only for a server that listens on loopback, and listen is %s", listen)
+	}
+	return nil
+}
+
+func loopbackHost(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && a.IsLoopback() && a.Zone() == ""
+}
+
+func (c *Config) path(p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(c.dir, p)
+}
+
+// StorePath returns where the database is.
+func (c *Config) StorePath() string { return c.path(c.Store) }
+
+func scopes(names []string) oauth.Scopes { return oauth.Scopes(names) }

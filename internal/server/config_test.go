@@ -1,0 +1,113 @@
+package server
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const minimal = `
+issuer: https://auth.example.com
+resources:
+  - id: https://mcp.example.com/github
+    name: GitHub tools
+    scopes: [{name: read, title: read issues}]
+    default_scopes: [read]
+`
+
+func TestConfigHasDefaults(t *testing.T) {
+	c, err := Parse([]byte(minimal), "/etc/bonafide", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.CIMD.Enabled {
+		t.Error("META-05 documents are resolved although nobody switched that on")
+	}
+	if c.Tokens.Access != 10*time.Minute || c.Tokens.Code != time.Minute || c.Policy.Default != "ask" || c.CIMD.Fetch != "after_sign_in" {
+		t.Errorf("defaults: %+v", c)
+	}
+	if got := c.path(c.Store); got != "/etc/bonafide/bonafide.db" {
+		t.Errorf("the store is at %s", got)
+	}
+	set, err := c.PolicySet()
+	if err != nil || set.DefaultResource != "https://mcp.example.com/github" {
+		t.Errorf("AUTHZ-17 one resource is the default one: %v, %v", set, err)
+	}
+	c.RequireResource = true
+	if set, _ := c.PolicySet(); set.DefaultResource != "" {
+		t.Error("AUTHZ-17 require_resource leaves no default")
+	}
+}
+
+func TestConfigNamesTheMistake(t *testing.T) {
+	for _, c := range []struct {
+		name, add, replace, with, want string
+		dev                            bool
+	}{
+		{name: "an unknown key", add: "issuerr: x\n", want: "issuerr"},
+		{name: "an unknown key below", add: "cimd: {enable: true}\n", want: "enable"},
+		{name: "META-04 a query in the issuer", replace: "auth.example.com", with: "auth.example.com?x", want: "META-04"},
+		{name: "META-04 a fragment in the issuer", replace: "auth.example.com", with: "auth.example.com#", want: "META-04"},
+		{name: "META-03 a slash at the end of the issuer", replace: "auth.example.com", with: "auth.example.com/", want: "slash"},
+		{name: "META-18 an http issuer", replace: "https://auth", with: "http://auth", want: "https"},
+		{name: "META-18 an http issuer on loopback without --dev", replace: "https://auth.example.com", with: "http://localhost:1", want: "--dev"},
+		{name: "FETCH-07, attack SD-39: --dev on a public listener", add: "listen: 0.0.0.0:8080\n", dev: true, want: "loopback"},
+		{name: "FETCH-07, attack SD-38: --dev on every address", add: "listen: ':8080'\n", dev: true, want: "loopback"},
+		{name: "no resource", replace: "resources:", with: "x: &x", want: "x"},
+		{name: "a document limit above the cap", add: "cimd: {document_bytes: 100000}\n", want: "document_bytes"},
+		{name: "an unknown profile", add: "cimd: {profile: lax}\n", want: "profile"},
+		{name: "an unknown time of fetching", add: "cimd: {fetch: never}\n", want: "fetch"},
+		{name: "AUTHZ-20 a code that lives too long", add: "tokens: {code: 1h}\n", want: "AUTHZ-20"},
+		{name: "TOK-12 a grace that is too long", add: "tokens: {refresh_grace: 5m}\n", want: "grace"},
+		{name: "a certificate without a key", add: "tls: {cert_file: x}\n", want: "tls"},
+		{name: "a rule that names nobody", add: "policy: {rules: [{action: allow}]}\n", want: "exactly one"},
+		{name: "an introspection secret that is no hash", replace: "name: GitHub tools", with: "name: G\n    introspection_secret_sha256: secret", want: "hexadecimal"},
+		{name: "two documents", add: "---\nissuer: x\n", want: "more than one"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			text := minimal
+			if c.replace != "" {
+				text = strings.Replace(text, c.replace, c.with, 1)
+			}
+			_, err := Parse([]byte(text+c.add), ".", c.dev)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want an error that says %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestInitWritesAConfigurationThatWorks(t *testing.T) {
+	dir := t.TempDir()
+	o := InitOptions{Dir: dir, Issuer: "https://auth.example.com", Resource: "https://mcp.example.com/mcp"}
+	config, key, err := Init(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(config, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.CIMD.Enabled || c.Policy.Default != "ask" {
+		t.Errorf("init: %+v", c)
+	}
+	if _, err := readKey(key); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := Init(o); err == nil {
+		t.Error("init overwrote a configuration")
+	}
+	t.Run("attack AD-14: a key that others can read is refused", func(t *testing.T) {
+		if err := os.Chmod(key, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readKey(key); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+			t.Errorf("got %v", err)
+		}
+	})
+	if _, err := readKey(filepath.Join(dir, "none")); err == nil {
+		t.Error("a key file that is not there")
+	}
+}

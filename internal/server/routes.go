@@ -1,0 +1,119 @@
+package server
+
+import (
+	"html/template"
+	"net/http"
+
+	"github.com/bonafide-id/bonafide/internal/authorize"
+	"github.com/bonafide-id/bonafide/internal/clientauth"
+	"github.com/bonafide-id/bonafide/internal/login"
+	"github.com/bonafide-id/bonafide/internal/token"
+	"github.com/bonafide-id/bonafide/internal/web"
+)
+
+// buildEndpoints builds the rooms that people and clients talk to, and mounts
+// every route of the server.
+func (s *Server) buildEndpoints(master []byte) (err error) {
+	cfg := s.cfg
+	sealer := web.NewSealer(web.DeriveKey(master, "what travels through browsers"))
+	if s.login, err = login.New(login.Config{
+		Store: s.store, Edge: s.edge, Sealer: sealer, Audit: s.audit, Now: s.opts.Now,
+		Idle: cfg.Sessions.Idle, Absolute: cfg.Sessions.Absolute,
+	}); err != nil {
+		return err
+	}
+	if s.authorize, err = authorize.New(authorize.Config{
+		Issuer: cfg.Issuer, Directory: s.directory, Store: s.store, SignIn: s.login,
+		Edge: s.edge, Sealer: sealer, Audit: s.audit,
+		FetchBeforeSignIn: cfg.CIMD.Fetch == "at_once", RefuseUnknownScopes: cfg.UnknownScopes == "refuse",
+		CodeLife: cfg.Tokens.Code, Logger: s.log, Now: s.opts.Now,
+	}); err != nil {
+		return err
+	}
+	auth, err := clientauth.New(clientauth.Config{
+		Issuer: cfg.Issuer, Directory: s.directory, Spender: s.store, Now: s.opts.Now,
+	})
+	if err != nil {
+		return err
+	}
+	if s.token, err = token.New(token.Config{
+		Issuer: cfg.Issuer, Clients: auth, Store: s.store, Directory: s.directory, Keys: s.keys,
+		Edge: s.edge, Audit: s.audit, Now: s.opts.Now,
+		Access: cfg.Tokens.Access, RefreshIdle: cfg.Tokens.RefreshIdle,
+		RefreshAbsolute: cfg.Tokens.RefreshAbsolute, RefreshGrace: cfg.Tokens.RefreshGrace,
+	}); err != nil {
+		return err
+	}
+	s.mount()
+	return nil
+}
+
+// mount puts every route of the server on one screen.
+func (s *Server) mount() {
+	e, mux := s.edge, http.NewServeMux()
+	get := func(h web.Handler) web.Handler { return web.Only(h, http.MethodGet, http.MethodHead) }
+
+	for _, p := range metadataPaths(s.cfg.Issuer) { // RFC 8414, OpenID Connect Discovery
+		mux.Handle(p, e.Public(get(s.serveMetadata)))
+	}
+	mux.Handle(e.Path("/jwks"), e.Public(get(s.serveJWKS)))
+
+	var routes []web.Route
+	routes = append(routes, s.authorize.Routes()...) // /authorize, /authorize/resume, /consent, /logo
+	routes = append(routes, s.login.Routes()...)     // /login, /logout
+	routes = append(routes, s.token.Routes()...)     // /token, /revoke, /introspect
+	routes = append(routes, e.Routes()...)           // /assets/...
+	for _, r := range routes {
+		mux.Handle(r.Pattern, r.Handler)
+	}
+
+	mux.Handle(e.Path("/healthz"), e.API(get(s.healthz)))
+	mux.Handle(e.Path("/readyz"), e.API(get(s.readyz)))
+	mux.Handle(e.Path("/")+"{$}", e.Page(get(s.home)))
+	mux.Handle("/", e.NotFound())
+	s.mux = mux
+}
+
+// Handler returns the server as an http.Handler.
+func (s *Server) Handler() http.Handler { return s.mux }
+
+// healthz says that the process answers.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
+	return web.WriteJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// readyz says whether requests should be sent here: not while draining, and not
+// while the store does not answer.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
+	state := map[string]any{"status": "ready", "cimd": s.directory.Enabled(), "egress_proxy": s.cfg.CIMD.Egress.Proxy != ""}
+	if s.draining.Load() {
+		state["status"] = "draining"
+		return web.WriteJSON(w, http.StatusServiceUnavailable, state)
+	}
+	if _, err := s.store.SigningKeys(r.Context()); err != nil {
+		s.log.Error("not ready: the store does not answer", "error", err)
+		state["status"] = "store does not answer"
+		return web.WriteJSON(w, http.StatusServiceUnavailable, state)
+	}
+	return web.WriteJSON(w, http.StatusOK, state)
+}
+
+var homePage = web.Template("home", `<article class="card">
+<h1>{{if .Brand}}{{.Brand}}{{else}}Sign-in server{{end}}</h1>
+<p>This is where apps ask for your permission. There is nothing to do here: start from the app that you want to connect, and it will bring you back.</p>
+<details><summary>For administrators and developers</summary>
+<dl><dt>Issuer</dt><dd><code>{{.Issuer}}</code></dd>
+<dt>Metadata</dt><dd><a href="{{.Metadata}}">{{.Metadata}}</a></dd></dl>
+</details>
+</article>`)
+
+// home is what a person sees who comes here without an errand.
+func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
+	return s.edge.Render(w, r, http.StatusOK, web.Page{
+		Title: "Sign-in server", Template: homePage,
+		Data: struct {
+			Brand, Issuer string
+			Metadata      template.URL
+		}{s.edge.Brand(), s.cfg.Issuer, template.URL(metadataPaths(s.cfg.Issuer)[0])},
+	})
+}

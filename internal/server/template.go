@@ -1,0 +1,95 @@
+package server
+
+import (
+	_ "embed"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+//go:embed bonafide.yaml
+var template string
+
+// InitOptions says what `bonafide init` writes into the new configuration.
+type InitOptions struct {
+	Dir      string // where to write; it must exist
+	Issuer   string
+	Resource string // identifier of the first protected server
+}
+
+// Init writes a commented configuration and a fresh key file, and returns their
+// paths. It never overwrites either.
+func Init(o InitOptions) (config, key string, err error) {
+	config, key = filepath.Join(o.Dir, "bonafide.yaml"), filepath.Join(o.Dir, "bonafide.key")
+	text := strings.NewReplacer("{{issuer}}", o.Issuer, "{{resource}}", o.Resource).Replace(template)
+	if _, err := Parse([]byte(text), o.Dir, false); err != nil {
+		return "", "", err
+	}
+	if err := writeNew(config, text, 0o644); err != nil {
+		return "", "", err
+	}
+	if err := writeNew(key, oauth.RandomToken(32)+"\n", 0o600); err != nil {
+		return "", "", err
+	}
+	return config, key, nil
+}
+
+func writeNew(path, text string, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("%s is there already; it was left as it is", path)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteString(text); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+// readKey reads the master key. A file that others can read is refused, because
+// whoever holds it can sign tokens with a copy of the database (AD-14).
+func readKey(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("key_file: %w (bonafide init makes one)", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("key_file: %s can be read by others; run chmod 600 on it", path)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("key_file: %w", err)
+	}
+	key, err := base64.RawURLEncoding.DecodeString(strings.TrimSpace(string(raw)))
+	if err != nil || len(key) != 32 {
+		return nil, fmt.Errorf("key_file: %s does not hold 32 octets in base64url", path)
+	}
+	return key, nil
+}
+
+// CheckFiles reports whether the files that the configuration names can be used.
+func (c *Config) CheckFiles() error {
+	if _, err := readKey(c.path(c.KeyFile)); err != nil {
+		return err
+	}
+	for name, p := range map[string]string{
+		"tls.cert_file": c.TLS.CertFile, "tls.key_file": c.TLS.KeyFile,
+		"cimd.egress.ca_file": c.CIMD.Egress.CAFile, "brand.logo": c.Brand.Logo,
+	} {
+		if p == "" {
+			continue
+		}
+		if _, err := os.Stat(c.path(p)); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// UnboundGrant is how long a grant without a refresh token counts as running
+// after its code was redeemed. Access tokens live shorter than that.
+const UnboundGrant = 24 * time.Hour
+
+// FindCode returns a code and its grant. A code that was spent is returned
+// without an error and with Spent set, so that the caller can tell a valid
+// replay, and ends the grant only then (TOK-03). With ErrExpired, ErrEnded and
+// ErrBlocked the code is returned too.
+func (s *Store) FindCode(ctx context.Context, h Hash, now time.Time) (Code, error) {
+	c := Code{Hash: h}
+	var st standing
+	err := s.get(ctx, append([]any{&c.RedirectURI, &c.Challenge, instant{&c.Expires}, instant{&c.SpentAt}, &st}, c.Grant.columns()...),
+		`SELECT c.redirect_uri, c.challenge, c.expires_at, c.used_at, `+standingColumns+`, `+grantColumns+`
+		FROM codes c JOIN grants g ON g.id = c.grant_id WHERE c.hash = $1`, h)
+	if err != nil {
+		return Code{}, wrap("find code", err)
+	}
+	c.Spent = !c.SpentAt.IsZero()
+	switch {
+	case c.Spent:
+		return c, nil
+	case !now.Before(c.Expires):
+		return c, wrap("find code", ErrExpired)
+	}
+	return c, wrap("find code", st.err())
+}
+
+// RedeemCode spends a code, ties its grant to the way the client authenticated,
+// writes the first refresh token and records the events, in one commit. It
+// succeeds at most once per code: a second call returns ErrSpent, so that the
+// caller can revoke what the first one bought. ErrExpired: the code is too old.
+// ErrEnded: its grant has ended or the user is disabled. ErrBlocked: the client
+// is not allowed. Whenever it fails, the code is as it was.
+func (s *Store) RedeemCode(ctx context.Context, r Redemption, now time.Time) (Grant, error) {
+	var g Grant
+	err := s.write(ctx, func(t *tx) error {
+		var grantID string
+		err := t.get([]any{&grantID}, `UPDATE codes SET used_at = $2 WHERE hash = $1 AND used_at IS NULL AND expires_at > $2 RETURNING grant_id`, r.Hash, micros(now))
+		if errors.Is(err, ErrNotFound) {
+			return t.whyNotCode(r.Hash)
+		}
+		if err != nil {
+			return err
+		}
+		expires := now.Add(UnboundGrant)
+		if r.Refresh != nil {
+			expires = r.Refresh.Absolute
+		}
+		n, err := t.exec(`UPDATE grants AS g SET auth_method = $2, key_thumbprint = $3, last_used_at = $4, expires_at = $5
+			WHERE g.id = $1 AND `+standingHolds, grantID, r.Method, r.KeyThumbprint, micros(now), micros(expires))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return t.whyNotGrant(grantID)
+		}
+		if err := t.get(g.columns(), `SELECT `+grantColumns+` FROM grants g WHERE g.id = $1`, grantID); err != nil {
+			return err
+		}
+		if r.Refresh != nil {
+			if err := t.insertRefresh(*r.Refresh, grantID, 1); err != nil {
+				return err
+			}
+		}
+		return t.record(now, r.Events...)
+	})
+	if err != nil {
+		return Grant{}, wrap("redeem code", err)
+	}
+	return g, nil
+}
+
+// whyNotCode tells why a code could not be spent.
+func (t *tx) whyNotCode(h Hash) error {
+	var used bool
+	if err := t.get([]any{&used}, `SELECT used_at IS NOT NULL FROM codes WHERE hash = $1`, h); err != nil {
+		return err
+	}
+	if used {
+		return ErrSpent
+	}
+	return ErrExpired
+}
+
+// whyNotGrant tells why a grant does not stand.
+func (t *tx) whyNotGrant(id string) error {
+	var st standing
+	if err := t.get([]any{&st}, `SELECT `+standingColumns+` FROM grants g WHERE g.id = $1`, id); err != nil {
+		return err
+	}
+	if err := st.err(); err != nil {
+		return err
+	}
+	return fmt.Errorf("grant %s stands and does not", id)
+}

@@ -1,0 +1,225 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// Consent returns what a user agreed to be asked about no more, for exactly this
+// client and resource. The caller compares the security digest and the scopes
+// (CONS-13). A consent that was ended is ErrNotFound.
+func (s *Store) Consent(ctx context.Context, userID, clientID, resource string) (Consent, error) {
+	c := Consent{UserID: userID, ClientID: clientID, Resource: resource}
+	err := s.get(ctx, []any{&c.SecurityDigest, scopesAt(&c.Scopes), instant{&c.Given}},
+		`SELECT security_digest, scopes, given_at FROM consents WHERE user_id = $1 AND client_id = $2 AND resource = $3 AND ended_at IS NULL`,
+		userID, clientID, resource)
+	if err != nil {
+		return Consent{}, wrap("find consent", err)
+	}
+	return c, nil
+}
+
+// AnswerConsent carries out a person's yes: the page is spent, the client's row
+// and document are kept, the consent is remembered if asked for, the grant and
+// its code are written and the events recorded, all in one commit or not at all.
+//
+// ErrSpent: the page was answered before (CN-07). ErrExpired: it is too old.
+// ErrNotFound: the session has ended, its user is disabled or is not the grant's
+// user, or the client has no row and none was given (CN-18). ErrEnded: the
+// connection was ended while the page was open. ErrBlocked: the client is not
+// allowed any more. ErrConflict: an operator registered the client meanwhile, so
+// that the fetched document no longer speaks for it.
+func (s *Store) AnswerConsent(ctx context.Context, a Answer, now time.Time) error {
+	if a.Grant.ID == "" || a.Grant.UserID == "" || a.Grant.ClientID == "" {
+		return errors.New("answer consent: a grant names itself, its user and its client")
+	}
+	if (a.Client != nil && a.Client.ID != a.Grant.ClientID) || (a.Document != nil && a.Document.ClientID != a.Grant.ClientID) {
+		return errors.New("answer consent: the client and the document are those of the grant")
+	}
+	lists, err := join(a.Grant.Scopes, a.Grant.AuthMethods, a.Grant.AMR)
+	if err != nil {
+		return wrap("answer consent", err)
+	}
+	return wrap("answer consent", s.write(ctx, func(t *tx) error {
+		if err := t.spendNonce(a.Nonce, a.NonceExpires, now); err != nil {
+			return err
+		}
+		if err := t.mayAnswer(a, now); err != nil {
+			return err
+		}
+		version, err := t.admit(a, now)
+		if err != nil {
+			return err
+		}
+		if a.Remember {
+			if err := t.remember(a.Grant, now); err != nil {
+				return err
+			}
+		}
+		g := a.Grant
+		if _, err := t.exec(`INSERT INTO grants (id, user_id, client_id, resource, scopes, security_digest, version, auth_methods,
+			auth_method, key_thumbprint, auth_time, acr, amr, nonce, created_at, last_used_at, expires_at, end_reason)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, '', '', $9, $10, $11, $12, $13, $13, $14, '')`,
+			g.ID, g.UserID, g.ClientID, g.Resource, lists[0], g.SecurityDigest, version, lists[1],
+			micros(g.AuthTime), g.ACR, lists[2], g.Nonce, micros(now), micros(a.Code.Expires)); err != nil {
+			return err
+		}
+		if _, err := t.exec(`INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at) VALUES ($1, $2, $3, $4, $5)`,
+			a.Code.Hash, g.ID, a.Code.RedirectURI, a.Code.Challenge, micros(a.Code.Expires)); err != nil {
+			return err
+		}
+		return t.record(now, a.Events...)
+	}))
+}
+
+// DenyConsent carries out a person's no: the page is spent, nothing else is
+// written but the events. ErrSpent and ErrExpired as for AnswerConsent.
+func (s *Store) DenyConsent(ctx context.Context, nonce Hash, expires, now time.Time, events ...audit.Event) error {
+	return wrap("deny consent", s.write(ctx, func(t *tx) error {
+		if err := t.spendNonce(nonce, expires, now); err != nil {
+			return err
+		}
+		return t.record(now, events...)
+	}))
+}
+
+// spendNonce marks a consent page as answered. The row is written here and not
+// when the page is shown: before a person acts, nothing is kept.
+func (t *tx) spendNonce(nonce Hash, expires, now time.Time) error {
+	if !now.Before(expires) {
+		return ErrExpired
+	}
+	n, err := t.exec(`INSERT INTO consent_nonces (hash, expires_at, used_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+		nonce, micros(expires), micros(now))
+	if err == nil && n == 0 {
+		err = ErrSpent
+	}
+	return err
+}
+
+// mayAnswer checks who answers: a live session of the grant's own user, and
+// nobody ended the connection since the page was shown.
+func (t *tx) mayAnswer(a Answer, now time.Time) error {
+	var one int
+	if err := t.get([]any{&one}, `SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id
+		WHERE s.hash = $1 AND s.user_id = $2 AND s.ended_at IS NULL AND s.expires_at > $3 AND u.disabled_at IS NULL`,
+		a.Session, a.Grant.UserID, micros(now)); err != nil {
+		return err
+	}
+	if a.Asked.IsZero() {
+		return nil
+	}
+	err := t.get([]any{&one}, `SELECT 1 FROM consents WHERE user_id = $1 AND client_id = $2 AND ended_at >= $3 LIMIT 1`,
+		a.Grant.UserID, a.Grant.ClientID, micros(a.Asked))
+	if err == nil {
+		return ErrEnded
+	}
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// admit makes sure that the client has a row that allows it, keeps the document
+// if it differs from the newest stored one and returns its version.
+func (t *tx) admit(a Answer, now time.Time) (version int, err error) {
+	var source, state string
+	err = t.get([]any{&source, &state, &version}, `SELECT source, state, version FROM clients WHERE client_id = $1`, a.Grant.ClientID)
+	switch {
+	case errors.Is(err, ErrNotFound) && a.Client != nil:
+		c := *a.Client
+		c.Version = 0
+		if _, err := t.insertClient(c, now); err != nil {
+			return 0, err
+		}
+		if c.State != "" && c.State != StateAllowed {
+			return 0, ErrBlocked
+		}
+	case err != nil:
+		return 0, err
+	case state != StateAllowed:
+		return 0, ErrBlocked
+	case source == SourceRegistered:
+		if a.Document != nil || (a.Client != nil && a.Client.Source != SourceRegistered) {
+			return 0, ErrConflict
+		}
+		_, err := t.exec(`UPDATE clients SET last_used_at = $2 WHERE client_id = $1`, a.Grant.ClientID, micros(now))
+		return version, err
+	default:
+		if err := t.refetched(a, now); err != nil {
+			return 0, err
+		}
+	}
+	if a.Document == nil {
+		return version, nil
+	}
+	return t.keepDocument(*a.Document)
+}
+
+// refetched brings the row of a fetched client up to its document. Its state and
+// its source stay.
+func (t *tx) refetched(a Answer, now time.Time) error {
+	c := a.Client
+	if c == nil {
+		_, err := t.exec(`UPDATE clients SET last_used_at = $2 WHERE client_id = $1`, a.Grant.ClientID, micros(now))
+		return err
+	}
+	lists, err := join(c.GrantTypes, c.AuthMethods)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(`UPDATE clients SET name = $2, redirect_uris = $3, grant_types = $4, auth_methods = $5, scope = $6, has_scope = $7,
+		jwks = $8, jwks_uri = $9, last_used_at = $10 WHERE client_id = $1`,
+		c.ID, c.Name, jsonText(c.RedirectURIs), lists[0], lists[1], c.Scope, c.HasScope, c.JWKS, c.JWKSURI, micros(now))
+	return err
+}
+
+// keepDocument stores a document unless it is the newest stored one, and returns
+// its version. Older versions stay.
+func (t *tx) keepDocument(d Document) (int, error) {
+	var newest Document
+	err := t.get([]any{&newest.Version, &newest.Digest},
+		`SELECT version, digest FROM documents WHERE client_id = $1 ORDER BY version DESC LIMIT 1`, d.ClientID)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return 0, err
+	}
+	if err == nil && newest.Digest == d.Digest {
+		return newest.Version, nil
+	}
+	lists, err := join(d.AuthMethods)
+	if err != nil {
+		return 0, err
+	}
+	version := newest.Version + 1
+	if _, err := t.exec(`INSERT INTO documents (`+documentColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		d.ClientID, version, d.Body, d.Digest, d.SecurityDigest, lists[0], micros(d.FetchedAt)); err != nil {
+		return 0, err
+	}
+	_, err = t.exec(`UPDATE clients SET version = $2 WHERE client_id = $1`, d.ClientID, version)
+	return version, err
+}
+
+// remember keeps the consent behind a grant. Scopes add up while the client's
+// security-relevant members stay what they were, and start anew otherwise.
+func (t *tx) remember(g Grant, now time.Time) error {
+	var digest string
+	var had oauth.Scopes
+	err := t.get([]any{&digest, scopesAt(&had)}, `SELECT security_digest, scopes FROM consents
+		WHERE user_id = $1 AND client_id = $2 AND resource = $3 AND ended_at IS NULL`, g.UserID, g.ClientID, g.Resource)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	scopes := g.Scopes
+	if err == nil && digest == g.SecurityDigest {
+		scopes = had.Or(scopes)
+	}
+	_, err = t.exec(`INSERT INTO consents (user_id, client_id, resource, security_digest, scopes, given_at) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (user_id, client_id, resource) DO UPDATE SET security_digest = excluded.security_digest, scopes = excluded.scopes,
+		given_at = excluded.given_at, ended_at = NULL`,
+		g.UserID, g.ClientID, g.Resource, g.SecurityDigest, scopes.String(), micros(now))
+	return err
+}

@@ -1,0 +1,142 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/audit"
+)
+
+// head is the newest event as the transaction sees it. Another process may have
+// written since the last transaction, so it is read once in each.
+type head struct {
+	known bool
+	seq   int64
+	hash  Hash
+}
+
+// chain returns the hash of an event that follows one with the hash before.
+func chain(before Hash, e audit.Event) Hash {
+	h := sha256.New()
+	h.Write(before[:])
+	h.Write(e.MarshalLine())
+	var out Hash
+	h.Sum(out[:0])
+	return out
+}
+
+// record writes events in the transaction of what they record. An event without
+// a time happened now.
+func (t *tx) record(now time.Time, events ...audit.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	if !t.head.known {
+		t.head = head{known: true}
+		err := t.get([]any{&t.head.seq, &t.head.hash}, `SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1`)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	for _, e := range events {
+		if e.Time.IsZero() {
+			e.Time = now
+		}
+		e = e.Clean()
+		e.Seq = t.head.seq + 1
+		hash := chain(t.head.hash, e)
+		data := ""
+		if len(e.Data) > 0 {
+			b, err := json.Marshal(e.Data)
+			if err != nil {
+				return fmt.Errorf("write event: %w", err)
+			}
+			data = string(b)
+		}
+		if _, err := t.exec(`INSERT INTO audit (`+eventColumns+`, hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+			e.Seq, micros(e.Time), string(e.Type), e.Ref, e.Client, e.User, e.Grant, e.Resource, e.IP, e.Rule, e.Code, data, hash); err != nil {
+			return fmt.Errorf("write event: %w", err)
+		}
+		t.head.seq, t.head.hash = e.Seq, hash
+	}
+	return nil
+}
+
+const eventColumns = `seq, at, type, ref, client_id, user_id, grant_id, resource, ip, rule, code, data`
+
+func scanEvent(scan func(...any) error, more ...any) (audit.Event, error) {
+	var e audit.Event
+	var data string
+	err := scan(append([]any{&e.Seq, instant{&e.Time}, &e.Type, &e.Ref, &e.Client, &e.User, &e.Grant, &e.Resource, &e.IP, &e.Rule, &e.Code, &data}, more...)...)
+	if err == nil && data != "" {
+		err = json.Unmarshal([]byte(data), &e.Data)
+	}
+	return e, err
+}
+
+// AppendEvents writes events, all of them or none. Events that belong to a
+// change go with that change instead.
+func (s *Store) AppendEvents(ctx context.Context, events ...audit.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	return wrap("append events", s.write(ctx, func(t *tx) error { return t.record(s.now(), events...) }))
+}
+
+// Events returns events in the order in which they were written.
+func (s *Store) Events(ctx context.Context, q EventQuery) ([]audit.Event, error) {
+	query := `SELECT ` + eventColumns + ` FROM audit WHERE seq > $1 `
+	args := []any{q.After, bound(q.Limit, 100, 1000)}
+	switch {
+	case q.Type != "" && q.Ref != "":
+		query += `AND type = $3 AND ref = $4 `
+		args = append(args, string(q.Type), q.Ref)
+	case q.Type != "":
+		query += `AND type = $3 `
+		args = append(args, string(q.Type))
+	case q.Ref != "":
+		query += `AND ref = $3 `
+		args = append(args, q.Ref)
+	}
+	var out []audit.Event
+	err := s.list(ctx, func(scan func(...any) error) error {
+		e, err := scanEvent(scan)
+		out = append(out, e)
+		return err
+	}, query+`ORDER BY seq LIMIT $2`, args...)
+	return out, wrap("list events", err)
+}
+
+// VerifyEvents reads the whole audit and checks that each event follows the one
+// before it. It returns how many do; when broken is not 0, it is the sequence
+// number of the first event that was altered or comes after a gap. An audit that
+// lost its newest events looks whole: keep the last number elsewhere to notice.
+func (s *Store) VerifyEvents(ctx context.Context) (intact, broken int64, err error) {
+	var at head
+	for {
+		n := 0
+		err = s.list(ctx, func(scan func(...any) error) error {
+			var kept Hash
+			e, err := scanEvent(scan, &kept)
+			if err != nil {
+				return err
+			}
+			n++
+			if broken == 0 && (e.Seq != at.seq+1 || chain(at.hash, e) != kept) {
+				broken = e.Seq
+			}
+			at.seq, at.hash = e.Seq, kept
+			if broken == 0 {
+				intact++
+			}
+			return nil
+		}, `SELECT `+eventColumns+`, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT 1000`, at.seq)
+		if err != nil || n == 0 || broken != 0 {
+			return intact, broken, wrap("verify events", err)
+		}
+	}
+}

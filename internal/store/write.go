@@ -1,0 +1,239 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	maxBatch   = 256             // changes in one transaction
+	maxRuns    = 5               // of one transaction, when the engine asks to run it again
+	slowCommit = 2 * time.Second // worth a line in the log
+)
+
+// Store is the database. It is safe for use by many goroutines and holds no
+// lock while it waits for the disk.
+type Store struct {
+	now     func() time.Time
+	log     *slog.Logger
+	writes  *sql.DB // one connection, owned by the writer goroutine
+	reads   *sql.DB
+	stmts   stmtCache // of reads
+	queue   chan *job
+	closing chan struct{} // closed by Close
+	stopped chan struct{} // closed by the writer when no job will run any more
+	closed  atomic.Bool
+
+	jobs, commits, retries atomic.Uint64
+}
+
+// Open opens the database, creates it if there is none and brings its schema up
+// to date. Close the Store when no method is going to be called any more.
+func Open(ctx context.Context, c Config) (*Store, error) {
+	if c.Path == "" {
+		return nil, errors.New("store: a path is required")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Readers <= 0 {
+		c.Readers = 6
+	}
+	if c.Queue <= 0 {
+		c.Queue = 1024
+	}
+	w, r, err := openSQLite(ctx, c.Path, c.Readers)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	s := &Store{
+		now: c.Now, log: c.Logger, writes: w, reads: r,
+		queue:   make(chan *job, c.Queue),
+		closing: make(chan struct{}),
+		stopped: make(chan struct{}),
+	}
+	go s.writer()
+	return s, nil
+}
+
+// Close carries out what waits in the queue and closes the database. Methods
+// called later return ErrClosed.
+func (s *Store) Close() error {
+	if !s.closed.CompareAndSwap(false, true) {
+		return nil
+	}
+	close(s.closing)
+	<-s.stopped
+	s.stmts.close()
+	if err := closeAll(s.reads, s.writes); err != nil {
+		return fmt.Errorf("close store: %w", err)
+	}
+	return nil
+}
+
+// Stats returns what the writer did so far.
+func (s *Store) Stats() Stats {
+	return Stats{Queued: len(s.queue), Jobs: s.jobs.Load(), Commits: s.commits.Load(), Retries: s.retries.Load()}
+}
+
+// job is one change that waits for the writer. Whoever moves its state away
+// from waiting decides whether it runs.
+type job struct {
+	ctx   context.Context
+	do    func(*tx) error // may run several times; only its last run counts
+	err   error           // of the last run; owned by the writer until done is closed
+	state atomic.Int32    // waiting, running or dropped
+	done  chan struct{}
+}
+
+const (
+	waiting int32 = iota
+	running
+	dropped
+)
+
+// write queues a change and returns when it is durable or has failed. A change
+// whose caller went away before it started is dropped; once it has started the
+// caller waits for the truth.
+func (s *Store) write(ctx context.Context, do func(*tx) error) error {
+	j := &job{ctx: ctx, do: do, done: make(chan struct{})}
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	select {
+	case s.queue <- j:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-s.closing:
+		return ErrClosed
+	}
+	select {
+	case <-j.done:
+		return j.err
+	case <-ctx.Done():
+		if j.state.CompareAndSwap(waiting, dropped) {
+			return context.Cause(ctx)
+		}
+	case <-s.stopped:
+		if j.state.CompareAndSwap(waiting, dropped) {
+			return ErrClosed
+		}
+	}
+	<-j.done
+	return j.err
+}
+
+// writer is the only goroutine that changes the database.
+func (s *Store) writer() {
+	defer close(s.stopped)
+	w := &tx{db: s.writes}
+	defer w.drop()
+	for {
+		select {
+		case j := <-s.queue:
+			s.runBatch(w, j)
+		case <-s.closing:
+			for {
+				select {
+				case j := <-s.queue:
+					s.runBatch(w, j)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// runBatch carries out first, and all that waits behind it, in one transaction,
+// and only then tells the callers. If the transaction fails, it fails for all of
+// them; one that the engine asks to run again is run again.
+func (s *Store) runBatch(w *tx, first *job) {
+	batch := s.take(nil, first)
+	if len(batch) == 0 {
+		return
+	}
+	start := time.Now()
+	var err error
+	for run := range maxRuns {
+		if batch, err = s.runOnce(w, batch); err == nil || !transient(err) {
+			break
+		}
+		s.retries.Add(1)
+		s.log.Warn("store: transaction is run again", "run", run+1, "jobs", len(batch), "error", err)
+	}
+	if err != nil {
+		w.drop() // the next batch starts on a fresh connection
+		err = fmt.Errorf("commit: %w", err)
+		s.log.Error("store: transaction failed", "jobs", len(batch), "error", err)
+	}
+	if d := time.Since(start); d > slowCommit {
+		s.log.Warn("store: slow transaction", "took", d, "jobs", len(batch))
+	}
+	s.commits.Add(1)
+	s.jobs.Add(uint64(len(batch)))
+	for _, j := range batch {
+		if err != nil {
+			j.err = err
+		}
+		close(j.done)
+	}
+}
+
+// take claims a job, unless its caller has gone.
+func (s *Store) take(batch []*job, j *job) []*job {
+	if j.state.CompareAndSwap(waiting, running) {
+		if j.ctx.Err() == nil {
+			return append(batch, j)
+		}
+		j.err = context.Cause(j.ctx)
+		close(j.done)
+	}
+	return batch
+}
+
+// runOnce runs each job under a savepoint of its own and commits. The batch it
+// returns has grown by what arrived meanwhile.
+func (s *Store) runOnce(w *tx, batch []*job) (_ []*job, err error) {
+	if err := w.begin(); err != nil {
+		return batch, err
+	}
+	for i := 0; i < len(batch); i++ {
+		if err := w.run(batch[i]); err != nil {
+			w.rollback()
+			return batch, err
+		}
+		if i == len(batch)-1 {
+			batch = s.arrived(batch)
+		}
+	}
+	if err := w.commit(); err != nil {
+		w.rollback()
+		return batch, err
+	}
+	return batch, nil
+}
+
+// arrived adds what waits in the queue now.
+func (s *Store) arrived(batch []*job) []*job {
+	for len(batch) < maxBatch {
+		select {
+		case j := <-s.queue:
+			batch = s.take(batch, j)
+		default:
+			return batch
+		}
+	}
+	return batch
+}

@@ -1,0 +1,129 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+const (
+	hintCode = "the code is not known, has expired or was used before; start again at the authorization endpoint"
+	hintGone = "what was granted has ended; start again at the authorization endpoint"
+)
+
+// findCode looks the code up and checks that this client may redeem it. A code
+// that another client presents stays usable for its own (TK-05), and so does one
+// presented with a wrong verifier, of which a code takes five: whoever guesses
+// has neither the verifier nor a way to make the code useless to its owner. Only
+// a replay that is right in everything ends what the first use bought (TOK-03).
+func (h *Handler) findCode(ctx context.Context, is *issue) error {
+	hash := store.HashOf(is.request.code)
+	code, err := h.cfg.Grants.FindCode(ctx, hash, is.now)
+	if err != nil {
+		return codeGone(err)
+	}
+	is.code, is.grant = code, code.Grant
+	tries := string(hash[:])
+	switch {
+	case code.Grant.ClientID != is.client.ID:
+		return invalidGrant("TOK-04", hintCode, "the code belongs to another client")
+	case is.redirectURI != "" && is.redirectURI != code.RedirectURI:
+		return invalidGrant("TOK-05", "redirect_uri is not the one of the authorization request, including its port", "wrong redirect_uri")
+	case !slices.Contains(code.Grant.AuthMethods, is.client.Method):
+		return oauth.Refuse(oauth.InvalidClient, "the client authenticates in another way than its document said when the code was issued").Under("DO-30")
+	case !h.verifier.Allow(tries):
+		return invalidGrant("TOK-04", hintCode, "too many wrong verifiers")
+	case !oauth.VerifierMatches(is.verifier, code.Challenge):
+		h.verifier.Failed(tries)
+		return invalidGrant("TOK-04", "code_verifier does not match the code_challenge", "wrong verifier")
+	case code.Spent:
+		return h.replayed(ctx, is)
+	}
+	return nil
+}
+
+// redeemCode spends the code and writes the first refresh token in the same
+// commit.
+func (h *Handler) redeemCode(ctx context.Context, is *issue) error {
+	data := map[string]string{"jti": is.jti, "scope": is.answer.Scope, "method": is.client.Method}
+	redemption := store.Redemption{Hash: is.code.Hash, Method: is.client.Method, KeyThumbprint: is.client.KeyThumbprint}
+	if is.noRefresh == "" {
+		is.answer.RefreshToken = oauth.RandomToken(32)
+		redemption.Refresh = &store.NewRefresh{
+			Hash: store.HashOf(is.answer.RefreshToken), Expires: is.now.Add(min(h.cfg.Idle, h.cfg.Absolute)), Absolute: is.now.Add(h.cfg.Absolute),
+		}
+	} else {
+		data["no_refresh"] = is.noRefresh
+	}
+	e := is.event(ctx, audit.TypeToken, data)
+	redemption.Events = []audit.Event{e}
+	_, err := h.cfg.Grants.RedeemCode(ctx, redemption, is.now)
+	if errors.Is(err, store.ErrSpent) {
+		return h.replayed(ctx, is)
+	}
+	if err != nil {
+		return codeGone(err)
+	}
+	h.cfg.Audit.Observe(e)
+	return nil
+}
+
+// replayed answers a code that was used before and came back with the right
+// verifier from the right client: either that is not the client, or the first
+// one was not, so everything that came of the code ends.
+func (h *Handler) replayed(ctx context.Context, is *issue) error {
+	return h.reuse(ctx, is, reused{
+		rule: "TOK-03", what: "authorization code",
+		refusal: invalidGrant("TOK-03", hintCode, "the code was used before; its grant was ended"),
+	})
+}
+
+type reused struct {
+	rule, what string
+	refusal    error
+}
+
+// reuse ends the grant of a spent secret that came back, and says so in the
+// audit log in the same commit.
+func (h *Handler) reuse(ctx context.Context, is *issue, r reused) error {
+	if !is.grant.Ended.IsZero() {
+		return r.refusal
+	}
+	e := is.event(ctx, audit.TypeReuse, map[string]string{"what": r.what})
+	e.Rule = r.rule
+	err := h.cfg.Grants.RevokeGrant(ctx, is.grant.ID, r.what+" used twice", is.now, e)
+	if isFact(err) {
+		return r.refusal
+	}
+	if err != nil {
+		return fmt.Errorf("revoke grant: %w", err)
+	}
+	h.cfg.Audit.Observe(e)
+	return r.refusal
+}
+
+func codeGone(err error) error { return gone(err, "TOK-03", hintCode) }
+
+// gone turns a fact of the store into a refusal. What is no fact stays a failure
+// of our own (URL-15).
+func gone(err error, rule, hint string) error {
+	if !isFact(err) {
+		return err
+	}
+	return oauth.Refuse(oauth.InvalidGrant, "%s", hint).Under(rule).Because(err)
+}
+
+// isFact reports whether the store found out something, rather than failed to.
+func isFact(err error) bool {
+	for _, fact := range []error{store.ErrNotFound, store.ErrExpired, store.ErrEnded, store.ErrSpent, store.ErrBlocked} {
+		if errors.Is(err, fact) {
+			return true
+		}
+	}
+	return false
+}

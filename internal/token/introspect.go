@@ -1,0 +1,135 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/bonafide-id/bonafide/internal/clientauth"
+	"github.com/bonafide-id/bonafide/internal/keyring"
+	"github.com/bonafide-id/bonafide/internal/policy"
+	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/internal/web"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// state is what introspection says (RFC 7662 section 2.2). Everything else about
+// an inactive token stays unsaid (INT-02).
+type state struct {
+	Active    bool     `json:"active"`
+	Issuer    string   `json:"iss,omitempty"`
+	Subject   string   `json:"sub,omitempty"`
+	Audience  string   `json:"aud,omitempty"`
+	ClientID  string   `json:"client_id,omitempty"`
+	Scope     string   `json:"scope,omitempty"`
+	Expires   int64    `json:"exp,omitempty"`
+	Issued    int64    `json:"iat,omitempty"`
+	NotBefore int64    `json:"nbf,omitempty"`
+	JTI       string   `json:"jti,omitempty"`
+	TokenType string   `json:"token_type,omitempty"`
+	AuthTime  int64    `json:"auth_time,omitempty"`
+	ACR       string   `json:"acr,omitempty"`
+	AMR       []string `json:"amr,omitempty"`
+}
+
+// Introspect serves POST /introspect (RFC 7662). The caller is a resource server
+// with a secret, in HTTP Basic with the form-encoded resource identifier or the
+// configured name as the user. It learns about access tokens for itself and
+// about nothing else: a refresh token is never active (INT-04).
+func (h *Handler) Introspect(w http.ResponseWriter, r *http.Request) error {
+	p, err := web.ParseBody(r)
+	if err != nil {
+		return err
+	}
+	res, err := h.caller(r)
+	if err != nil {
+		if oauth.AsError(err).Code == oauth.InvalidClient {
+			w.Header().Set("WWW-Authenticate", `Basic realm="introspection endpoint", charset="UTF-8"`)
+		}
+		return err
+	}
+	token := p.Form["token"]
+	if token == "" {
+		return oauth.Refuse(oauth.InvalidRequest, "token is missing").Under("INT-01")
+	}
+	st, err := h.introspect(r.Context(), res, token)
+	if err != nil {
+		return err
+	}
+	return web.WriteJSON(w, http.StatusOK, st)
+}
+
+// caller authenticates the resource server (INT-01).
+func (h *Handler) caller(r *http.Request) (*policy.Resource, error) {
+	refused := oauth.Refuse(oauth.InvalidClient, "the resource server could not be authenticated; "+
+		"use HTTP Basic with its form-encoded identifier or its name, and its secret").Under("INT-01")
+	user, pass, ok := r.BasicAuth()
+	if !ok {
+		return nil, refused.Because(errors.New("no Basic credentials"))
+	}
+	name, err := url.QueryUnescape(user)
+	secret, err2 := url.QueryUnescape(pass)
+	if err = errors.Join(err, err2); err != nil {
+		return nil, refused.Because(err)
+	}
+	source := clientauth.Source(r.Context(), "introspection")
+	if !h.callers.Allow(source) {
+		return nil, oauth.Refuse(oauth.TemporarilyUnavailable, "too many failed attempts from this address; try again in a minute").Under("POL-08")
+	}
+	res, ok := resourceOf(h.cfg.Policy(), name)
+	if !ok || res.IntrospectionSecret == "" || !clientauth.SecretMatches(secret, res.IntrospectionSecret) {
+		h.callers.Failed(source)
+		return nil, refused.Because(fmt.Errorf("no such resource server, or not its secret: %.200q", name))
+	}
+	return res, nil
+}
+
+func resourceOf(set *policy.Set, name string) (*policy.Resource, bool) {
+	if r, ok := set.Resource(name); ok {
+		return r, true
+	}
+	for i := range set.Resources {
+		if set.Resources[i].Name == name {
+			return &set.Resources[i], true
+		}
+	}
+	return nil, false
+}
+
+// introspect returns the state of a token as far as this resource may know it.
+func (h *Handler) introspect(ctx context.Context, res *policy.Resource, token string) (*state, error) {
+	t, err := h.cfg.Keys.VerifyAccess(token, h.cfg.Now())
+	if err != nil || t.Audience != res.ID {
+		return &state{}, nil
+	}
+	if live, err := h.alive(ctx, t); !live || err != nil {
+		return &state{}, err
+	}
+	st := &state{
+		Active: true, Issuer: h.cfg.Issuer, Subject: t.Subject, Audience: t.Audience, ClientID: t.ClientID,
+		Scope: t.Scopes.String(), Expires: t.Expires.Unix(), Issued: t.Issued.Unix(), NotBefore: t.Issued.Unix(),
+		JTI: t.JTI, TokenType: "Bearer", ACR: t.ACR, AMR: t.AMR,
+	}
+	if !t.AuthTime.IsZero() {
+		st.AuthTime = t.AuthTime.Unix()
+	}
+	return st, nil
+}
+
+// alive reports whether neither the token nor its grant was revoked.
+func (h *Handler) alive(ctx context.Context, t keyring.AccessToken) (bool, error) {
+	denied, err := h.cfg.Denials.TokenDenied(ctx, t.JTI)
+	if denied || err != nil {
+		return false, err
+	}
+	if t.GrantID == "" {
+		return true, nil
+	}
+	g, err := h.cfg.Grants.GrantActive(ctx, t.GrantID)
+	if isFact(err) {
+		return false, nil
+	}
+	return err == nil && g.Ended.IsZero(), err
+}

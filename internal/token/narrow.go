@@ -1,0 +1,109 @@
+package token
+
+import (
+	"context"
+	"slices"
+
+	"github.com/bonafide-id/bonafide/internal/directory"
+	"github.com/bonafide-id/bonafide/internal/keyring"
+	"github.com/bonafide-id/bonafide/internal/policy"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// recheck asks again what may have changed since the grant was made: whether it
+// still lives, the state of the client, the policy and the resource (TOK-16,
+// POL-05). What the grant holds as a snapshot is not read from the document
+// again.
+func (h *Handler) recheck(_ context.Context, is *issue) error {
+	c := is.client
+	if !is.grant.Ended.IsZero() {
+		return invalidGrant("TOK-16", hintGone, "the grant has ended: "+is.grant.EndReason)
+	}
+	if c.State != directory.StateAllowed || c.Decision.Action != policy.Allow {
+		return oauth.Refuse(oauth.UnauthorizedClient, "the client is not allowed here any more").Under("POL-05")
+	}
+	documented := slices.Contains(c.GrantTypes, oauth.GrantRefreshToken)
+	refreshes := c.Decision.MayRefresh(documented)
+	if is.grantType == oauth.GrantRefreshToken && !refreshes {
+		return oauth.Refuse(oauth.UnauthorizedClient, "the client may not use refresh tokens").Under("TOK-20")
+	}
+	if is.grantType == oauth.GrantAuthorizationCode && !c.Has(oauth.GrantAuthorizationCode) {
+		return oauth.Refuse(oauth.UnauthorizedClient, "the client may not use authorization codes").Under("TOK-20")
+	}
+	res, ok := h.cfg.Policy().Resource(is.grant.Resource)
+	if !ok || !c.Decision.MayUse(res.ID) {
+		return invalidGrant("POL-05", hintGone, "the resource was withdrawn from the client")
+	}
+	if !refreshes {
+		is.noRefresh = "the client's document does not list refresh_token"
+		if documented {
+			is.noRefresh = "the policy gives this client no refresh tokens"
+		}
+	}
+	return nil
+}
+
+// narrow decides about resource and scope, for every grant alike: both may only
+// shrink (TOK-07, TOK-13). It changes nothing, so that a client can try again
+// with the same code or refresh token.
+func (h *Handler) narrow(_ context.Context, is *issue) error {
+	set := h.cfg.Policy()
+	for _, asked := range is.resources {
+		res, ok := set.Resource(asked)
+		if asked != is.grant.Resource && (!ok || res.ID != is.grant.Resource) {
+			return oauth.Refuse(oauth.InvalidTarget, "resource is not the one that was granted").Under("TOK-07")
+		}
+	}
+	is.scopes = is.grant.Scopes
+	if len(is.request.scopes) > 0 {
+		ceiling := is.grant.Scopes
+		if res, ok := set.Resource(is.grant.Resource); ok {
+			ceiling = res.Expand(ceiling)
+		}
+		asked := is.request.scopes
+		if !ceiling.Has(oauth.ScopeOfflineAccess) {
+			// Many clients repeat the scope of the authorization request, where
+			// offline_access is a wish and not a permission.
+			asked = asked.Without(oauth.Scopes{oauth.ScopeOfflineAccess})
+		}
+		if !ceiling.Covers(asked) {
+			return oauth.Refuse(oauth.InvalidScope, "scope goes beyond what was granted").Under("TOK-13")
+		}
+		is.scopes = asked
+	}
+	before := len(is.scopes)
+	is.scopes = is.client.Decision.Narrow(is.scopes)
+	if before > 0 && len(is.scopes) == 0 {
+		return invalidGrant("POL-05", hintGone, "the policy leaves none of the granted scopes")
+	}
+	return nil
+}
+
+// mint makes the tokens, before the single use: if signing fails, nothing is
+// lost. The access token has one audience, the resource of the grant (TOK-09).
+func (h *Handler) mint(_ context.Context, is *issue) error {
+	is.jti = oauth.RandomToken(16)
+	g, expires := is.grant, is.now.Add(h.cfg.Access)
+	access, err := h.cfg.Keys.MintAccess(keyring.AccessToken{
+		Subject: g.UserID, ClientID: g.ClientID, Audience: g.Resource, GrantID: g.ID, JTI: is.jti,
+		Scopes: is.scopes, Issued: is.now, Expires: expires, AuthTime: g.AuthTime, ACR: g.ACR, AMR: g.AMR,
+	})
+	if err != nil {
+		return err
+	}
+	is.answer = answer{
+		AccessToken: access, TokenType: "Bearer", ExpiresIn: int64(h.cfg.Access.Seconds()), Scope: is.scopes.String(),
+	}
+	if !is.scopes.Has(oauth.ScopeOpenID) {
+		return nil
+	}
+	id := keyring.IDToken{
+		Subject: g.UserID, ClientID: g.ClientID, Issued: is.now, Expires: expires,
+		AuthTime: g.AuthTime, ACR: g.ACR, AMR: g.AMR, AccessToken: access,
+	}
+	if is.grantType == oauth.GrantAuthorizationCode {
+		id.Nonce = g.Nonce // not on refresh: OpenID Connect Core section 12.2
+	}
+	is.answer.IDToken, err = h.cfg.Keys.MintID(id)
+	return err
+}

@@ -1,0 +1,158 @@
+package token
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/internal/clientauth"
+	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+const hintRefresh = "the refresh token is not known, has expired or was revoked; start again at the authorization endpoint"
+
+// findRefresh looks the refresh token up and checks that it is this client's and
+// that the client authenticates no weaker than when the grant began (DOC-18). A
+// token that was already rotated is either a lost answer, for which the same
+// successor is given once more, or a theft, which ends the whole family (TOK-11,
+// TOK-12).
+func (h *Handler) findRefresh(ctx context.Context, is *issue) error {
+	refresh, grant, err := h.cfg.Grants.FindRefresh(ctx, store.HashOf(is.refreshToken), is.now)
+	if err != nil {
+		return gone(err, "TOK-16", hintRefresh)
+	}
+	is.refresh, is.grant = refresh, grant
+	if grant.ClientID != is.client.ID {
+		return invalidGrant("TOK-13", hintRefresh, "the refresh token belongs to another client")
+	}
+	if weaker(is.client, grant) {
+		return oauth.Refuse(oauth.InvalidClient, "the grant began with a stronger client authentication than this request has").Under("DOC-18")
+	}
+	if !refresh.Used {
+		return nil
+	}
+	return h.again(ctx, is)
+}
+
+// strength orders the authentication methods.
+var strength = map[string]int{
+	oauth.MethodNone: 0, oauth.MethodSecretPost: 1, oauth.MethodSecretBasic: 1, oauth.MethodPrivateKeyJWT: 2,
+}
+
+// weaker reports whether a client authenticates in a weaker way than at the
+// redemption of the code. The key may be another one, for keys rotate, but there
+// has to be one.
+func weaker(c *clientauth.Client, g store.Grant) bool {
+	return strength[c.Method] < strength[g.AuthMethod] || (g.KeyThumbprint != "" && c.KeyThumbprint == "")
+}
+
+// rotate replaces the refresh token and commits. The next one carries the whole
+// scope of the grant, whatever this access token was narrowed to (TOK-13).
+func (h *Handler) rotate(ctx context.Context, is *issue) error {
+	if is.successor != "" {
+		return h.repeat(ctx, is)
+	}
+	next := oauth.RandomToken(32)
+	grace, err := sealGrace(is.refreshToken, is.grant.ID, next)
+	if err != nil {
+		return err
+	}
+	expires := is.now.Add(h.cfg.Idle)
+	if expires.After(is.refresh.Absolute) {
+		expires = is.refresh.Absolute
+	}
+	e := is.event(ctx, audit.TypeRefresh, map[string]string{"jti": is.jti, "scope": is.answer.Scope, "method": is.client.Method})
+	err = h.cfg.Grants.RotateRefresh(ctx, store.Rotation{
+		Old:   is.refresh.Hash,
+		New:   store.NewRefresh{Hash: store.HashOf(next), Expires: expires, Absolute: is.refresh.Absolute, Scopes: is.refresh.Scopes},
+		Grace: grace, Events: []audit.Event{e},
+	}, is.now)
+	if errors.Is(err, store.ErrSpent) { // somebody was faster: look again
+		return h.lost(ctx, is)
+	}
+	if err != nil {
+		return gone(err, "TOK-16", hintRefresh)
+	}
+	is.answer.RefreshToken = next
+	h.cfg.Audit.Observe(e)
+	return nil
+}
+
+// lost is what a request does that lost the race for a refresh token: the same
+// as one that comes a moment later.
+func (h *Handler) lost(ctx context.Context, is *issue) error {
+	if err := h.findRefresh(ctx, is); err != nil {
+		return err
+	}
+	if is.successor == "" {
+		return errors.New("rotate refresh token: it is spent and not spent")
+	}
+	return h.repeat(ctx, is)
+}
+
+// again handles a refresh token that was rotated before. Within the grace, and
+// as long as nobody used the successor, the answer may have been lost on its way:
+// the same successor is taken out of its seal (RF-02, RF-03). There is never a
+// second chain. Everything else is reuse (RF-01).
+func (h *Handler) again(ctx context.Context, is *issue) error {
+	if r := is.refresh; !r.SuccessorUsed && len(r.Grace) > 0 && is.now.Sub(r.UsedAt) <= h.cfg.Grace {
+		var err error
+		is.successor, err = openGrace(is.refreshToken, is.grant.ID, r.Grace)
+		return err
+	}
+	return h.reuse(ctx, is, reused{
+		rule: "TOK-11", what: "refresh token",
+		refusal: invalidGrant("TOK-11", hintRefresh, "the refresh token was used before; its grant was ended"),
+	})
+}
+
+// repeat answers with the successor that was handed out before and a fresh
+// access token.
+func (h *Handler) repeat(ctx context.Context, is *issue) error {
+	e := is.event(ctx, audit.TypeRefresh, map[string]string{"jti": is.jti, "scope": is.answer.Scope, "method": is.client.Method, "grace": "yes"})
+	e.Rule = "TOK-12"
+	if err := h.cfg.Audit.Record(ctx, e); err != nil {
+		return fmt.Errorf("record refresh: %w", err)
+	}
+	is.answer.RefreshToken = is.successor
+	return nil
+}
+
+// sealGrace encrypts the successor of a refresh token under a key that only the
+// holder of the old token can derive: the store keeps the hash of either and
+// learns neither (TOK-23). The grant is authenticated with it.
+func sealGrace(old, grantID, successor string) ([]byte, error) {
+	box, err := graceBox(old)
+	if err != nil {
+		return nil, err
+	}
+	return box.Seal(nil, nil, []byte(successor), []byte(grantID)), nil
+}
+
+func openGrace(old, grantID string, sealed []byte) (string, error) {
+	box, err := graceBox(old)
+	if err != nil {
+		return "", err
+	}
+	plain, err := box.Open(nil, nil, sealed, []byte(grantID))
+	if err != nil {
+		return "", fmt.Errorf("open the sealed successor of a refresh token: %w", err)
+	}
+	return string(plain), nil
+}
+
+func graceBox(old string) (cipher.AEAD, error) {
+	mac := hmac.New(sha256.New, []byte(old))
+	mac.Write([]byte("bonafide: successor of this refresh token"))
+	block, err := aes.NewCipher(mac.Sum(nil))
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}

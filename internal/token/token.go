@@ -1,0 +1,258 @@
+// Package token serves the endpoints that clients and resource servers call
+// directly: POST /token, POST /revoke and POST /introspect.
+//
+// Every grant goes through the one pipeline of [Handler.Token], so that none can
+// forget a step: the client is authenticated before any code of a grant runs,
+// policy and states are asked again, scope and resource may only shrink, and the
+// single use is the last step, so that a refused request burns nothing. A grant
+// sees neither the ResponseWriter nor the raw form. No endpoint here fetches a
+// client's document (TOK-06, REV-04).
+package token
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/internal/clientauth"
+	"github.com/bonafide-id/bonafide/internal/keyring"
+	"github.com/bonafide-id/bonafide/internal/policy"
+	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/internal/web"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// Grants is what the endpoints may do with codes, refresh tokens and grants.
+type Grants interface {
+	FindCode(ctx context.Context, h store.Hash, now time.Time) (store.Code, error)
+	RedeemCode(ctx context.Context, r store.Redemption, now time.Time) (store.Grant, error)
+	FindRefresh(ctx context.Context, h store.Hash, now time.Time) (store.Refresh, store.Grant, error)
+	RotateRefresh(ctx context.Context, r store.Rotation, now time.Time) error
+	RevokeGrant(ctx context.Context, grantID, reason string, now time.Time, events ...audit.Event) error
+	GrantActive(ctx context.Context, grantID string) (store.Grant, error)
+}
+
+// Denials is what the endpoints may do with single access tokens.
+type Denials interface {
+	DenyToken(ctx context.Context, jti string, expires time.Time, events ...audit.Event) error
+	TokenDenied(ctx context.Context, jti string) (bool, error)
+}
+
+// Config configures a [Handler]. All pointers, functions and interfaces except
+// Now are required.
+type Config struct {
+	Issuer  string
+	Clients *clientauth.Authenticator
+	Grants  Grants
+	Denials Denials
+	Keys    *keyring.Ring
+	Policy  func() *policy.Set // the policy in force
+	Audit   *audit.Log
+	Now     func() time.Time // nil is time.Now
+
+	Access   time.Duration // life of an access token; 0 is 10 minutes
+	Idle     time.Duration // a refresh token that is not used for so long ends; 0 is 14 days
+	Absolute time.Duration // a refresh token family ends after this; 0 is 90 days
+	Grace    time.Duration // how long a lost answer can be asked for again; 0 is 10 seconds, at most 30
+}
+
+// Handler serves the three endpoints. It is safe for concurrent use.
+type Handler struct {
+	cfg      Config
+	verifier *clientauth.Limiter // wrong code verifiers, per code
+	callers  *clientauth.Limiter // wrong secrets of resource servers
+}
+
+// New checks the configuration.
+func New(c Config) (*Handler, error) {
+	if c.Issuer == "" || c.Clients == nil || c.Grants == nil || c.Denials == nil || c.Keys == nil || c.Policy == nil || c.Audit == nil {
+		return nil, errors.New("token: the configuration is incomplete")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	for _, d := range []struct {
+		value *time.Duration
+		usual time.Duration
+	}{{&c.Access, 10 * time.Minute}, {&c.Idle, 14 * 24 * time.Hour}, {&c.Absolute, 90 * 24 * time.Hour}, {&c.Grace, 10 * time.Second}} {
+		if *d.value == 0 {
+			*d.value = d.usual
+		}
+		if *d.value < 0 {
+			return nil, errors.New("token: a lifetime is negative")
+		}
+	}
+	if c.Grace > 30*time.Second {
+		return nil, errors.New("token: the grace for a lost answer is at most 30 seconds")
+	}
+	return &Handler{
+		cfg:      c,
+		verifier: clientauth.NewLimiter(clientauth.LimiterConfig{Tries: 5, Window: 5 * time.Minute, Now: c.Now}),
+		callers:  clientauth.NewLimiter(clientauth.LimiterConfig{Now: c.Now}),
+	}, nil
+}
+
+// request is a token request after parsing: nothing behind it sees the form.
+type request struct {
+	grantType    string
+	code         string
+	verifier     string
+	redirectURI  string
+	refreshToken string
+	scopes       oauth.Scopes // asked for; empty: all that was granted
+	resources    []string     // asked for; empty: the one that was granted
+}
+
+// grantType is what is particular about one grant. find looks up what was
+// presented and checks that it is this client's and properly presented; it
+// changes nothing, unless it finds that a spent secret came back. redeem is the
+// single use and commits the events with it.
+type grantType struct {
+	find   func(*Handler, context.Context, *issue) error
+	redeem func(*Handler, context.Context, *issue) error
+}
+
+var grants = map[string]grantType{
+	oauth.GrantAuthorizationCode: {(*Handler).findCode, (*Handler).redeemCode},
+	oauth.GrantRefreshToken:      {(*Handler).findRefresh, (*Handler).rotate},
+}
+
+// issue is one token request on its way through the pipeline.
+type issue struct {
+	request
+	now    time.Time
+	client *clientauth.Client
+
+	grant   store.Grant
+	code    store.Code    // of the authorization code grant
+	refresh store.Refresh // of the refresh token grant
+	scopes  oauth.Scopes  // of the access token, once narrowed
+
+	jti       string
+	successor string // a refresh token that was already handed out once
+	noRefresh string // why no refresh token is issued; "" if one is
+	answer    answer
+}
+
+// answer is the response (OAuth 2.1 section 3.2.3). Scope is always sent (TOK-21).
+type answer struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int64  `json:"expires_in"`
+	Scope        string `json:"scope"`
+	RefreshToken string `json:"refresh_token,omitempty"`
+	IDToken      string `json:"id_token,omitempty"`
+}
+
+// Token serves POST /token.
+func (h *Handler) Token(w http.ResponseWriter, r *http.Request) error {
+	p, err := web.ParseBody(r)
+	if err != nil {
+		return err
+	}
+	q, err := parse(p)
+	if err != nil {
+		return err
+	}
+	ctx := r.Context()
+	client, err := h.authenticate(w, r, p)
+	if err != nil {
+		return err
+	}
+	g, ok := grants[q.grantType]
+	if !ok {
+		return oauth.Refuse(oauth.UnsupportedGrantType, "grant_type must be %s or %s", oauth.GrantAuthorizationCode, oauth.GrantRefreshToken)
+	}
+	is := &issue{request: q, now: h.cfg.Now(), client: client}
+	for _, step := range []func(context.Context, *issue) error{
+		func(ctx context.Context, is *issue) error { return g.find(h, ctx, is) },
+		h.recheck,
+		h.narrow,
+		h.mint,
+		func(ctx context.Context, is *issue) error { return g.redeem(h, ctx, is) },
+	} {
+		if err := step(ctx, is); err != nil {
+			if oauth.AsError(err).Code == oauth.InvalidClient {
+				challenge(w, r)
+			}
+			return err
+		}
+	}
+	return web.WriteJSON(w, http.StatusOK, &is.answer)
+}
+
+// parse reads a token request. A scope in a request with a code is ignored: what
+// the code stands for was decided when it was issued.
+func parse(p web.Params) (request, error) {
+	q := request{
+		grantType: p.Form["grant_type"], code: p.Form["code"], verifier: p.Form["code_verifier"],
+		redirectURI: p.Form["redirect_uri"], refreshToken: p.Form["refresh_token"], resources: p.Resources,
+	}
+	missing := func(name string) error {
+		return oauth.Refuse(oauth.InvalidRequest, "%s is missing", name).Under("TOK-01")
+	}
+	switch q.grantType {
+	case "":
+		return q, missing("grant_type")
+	case oauth.GrantAuthorizationCode:
+		if q.code == "" {
+			return q, missing("code")
+		}
+		if q.verifier == "" {
+			return q, oauth.Refuse(oauth.InvalidRequest, "code_verifier is missing").Under("TOK-04")
+		}
+		if !oauth.ValidVerifier(q.verifier) {
+			return q, oauth.Refuse(oauth.InvalidRequest, "code_verifier must be 43 to 128 unreserved characters").Under("TOK-04")
+		}
+	case oauth.GrantRefreshToken:
+		if q.refreshToken == "" {
+			return q, missing("refresh_token")
+		}
+		var err error
+		if q.scopes, err = oauth.ParseScopes(p.Form["scope"]); err != nil {
+			return q, oauth.Refuse(oauth.InvalidScope, "%v", err).Under("TOK-13")
+		}
+	}
+	return q, nil
+}
+
+// authenticate is the client authentication of all endpoints. A failed one is
+// answered with the challenge that HTTP asks for (TOK-19).
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, p web.Params) (*clientauth.Client, error) {
+	c, err := h.cfg.Clients.Authenticate(r.Context(), clientauth.FromHTTP(r, p))
+	if err != nil && oauth.AsError(err).Code == oauth.InvalidClient {
+		challenge(w, r)
+	}
+	return c, err
+}
+
+// challenge answers an attempt in the Authorization header with WWW-Authenticate.
+func challenge(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Authorization") != "" {
+		w.Header().Set("WWW-Authenticate", `Basic realm="token endpoint", charset="UTF-8"`)
+	}
+}
+
+// event returns an audit event about the issue.
+func (is *issue) event(ctx context.Context, t audit.Type, data map[string]string) audit.Event {
+	return audit.Event{
+		Time: is.now, Type: t, Ref: web.Ref(ctx), IP: ipOf(ctx),
+		Client: is.client.ID, User: is.grant.UserID, Grant: is.grant.ID, Resource: is.grant.Resource, Data: data,
+	}
+}
+
+func ipOf(ctx context.Context) string {
+	if ip := web.ClientIP(ctx); ip.IsValid() {
+		return ip.String()
+	}
+	return ""
+}
+
+// invalidGrant is the refusal for a code or a refresh token that cannot be used.
+// The hint tells apart only what the holder may know; rule and cause are for the
+// log.
+func invalidGrant(rule, hint, cause string) error {
+	return oauth.Refuse(oauth.InvalidGrant, "%s", hint).Under(rule).Because(errors.New(cause))
+}

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Runs every fuzz target for the given time each. Usage: fuzz.sh 30s
+set -uo pipefail
+cd "$(dirname "$0")/.."
+time=${1:-30s}
+failed=0
+passed=0
+while read -r file; do
+	dir=./$(dirname "$file")
+	for target in $(grep -oE '^func Fuzz[A-Za-z0-9_]+' "$file" | sed 's/^func //'); do
+		printf '%-60s ' "$dir $target"
+		if log=$(go test "$dir" -run '^$' -fuzz "^$target\$" -fuzztime "$time" 2>&1); then
+			echo "ok   $(grep -oE 'execs: [0-9]+' <<<"$log" | tail -n 1)"
+			passed=$((passed + 1))
+		else
+			echo "FAIL"
+			echo "$log"
+			failed=$((failed + 1))
+		fi
+	done
+done < <(git ls-files '*_test.go' | xargs grep -lE '^func Fuzz')
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

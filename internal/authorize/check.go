@@ -67,9 +67,10 @@ var checks = []struct {
 }
 
 // errBack marks a refusal that the client may be told.
-type errBack struct{ *oauth.Error }
+type errBack struct{ refusal *oauth.Error }
 
-func (e errBack) Unwrap() error { return e.Error }
+func (e errBack) Error() string { return e.refusal.Error() }
+func (e errBack) Unwrap() error { return e.refusal }
 
 // check runs the table. An error is a *web.Refusal while the redirect URI is not
 // trusted, and an errBack afterwards.
@@ -316,9 +317,8 @@ func checkScope(a *attempt) *oauth.Error {
 
 // asRefusal returns the refusal inside err, and whether the client may be told.
 func asRefusal(err error) (*oauth.Error, bool) {
-	var back errBack
-	if errors.As(err, &back) {
-		return back.Error, true
+	if back, ok := errors.AsType[errBack](err); ok {
+		return back.refusal, true
 	}
 	return nil, false
 }

@@ -66,7 +66,7 @@ type Config struct {
 	Wait time.Duration
 
 	// HTTP makes all requests; nil is a client of our own that trusts RootCAs
-	// (nil: the system's). Discovery and token requests never follow redirects
+	// (nil: the system's) and ignores proxy variables. Discovery and token requests never follow redirects
 	// and bound what they read in either case.
 	HTTP    *http.Client
 	RootCAs *x509.CertPool
@@ -93,9 +93,9 @@ type Client struct {
 	http  *http.Client // discovery and tokens: no redirects, bounded
 	calls *http.Client // for requests to the resource
 
-	mu      sync.Mutex             // guards the maps
-	signing map[string]*sync.Mutex // by resource: one sign-in at a time
-	stepped map[string]int         // by resource and operation: step-ups that did not help
+	mu      sync.Mutex               // guards the maps
+	signing map[string]chan struct{} // by resource: holds one element during a sign-in
+	stepped map[string]int           // by resource and operation: step-ups that did not help
 }
 
 // New checks the configuration and returns a Client. Nothing is sent.
@@ -140,7 +140,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	c := &Client{cfg: cfg, signing: map[string]*sync.Mutex{}, stepped: map[string]int{}}
+	c := &Client{cfg: cfg, signing: map[string]chan struct{}{}, stepped: map[string]int{}}
 	c.buildHTTP()
 	return c, nil
 }
@@ -157,6 +157,7 @@ func (c *Client) buildHTTP() {
 	own.Jar = nil
 	if c.cfg.HTTP == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.Proxy = nil
 		if c.cfg.RootCAs != nil {
 			t.TLSClientConfig.RootCAs = c.cfg.RootCAs
 		}

@@ -108,7 +108,10 @@ func (c *Client) tokens(ctx context.Context, text string, m *oauth.ServerMetadat
 	if resp.StatusCode != http.StatusOK {
 		return nil, tokenRefusal(resp.StatusCode, raw)
 	}
-	return g, c.check("CLI-26", "the token response holds a bearer token", g.read(raw, c.cfg.Now()))
+	if err := c.check("CLI-26", "the token response holds a bearer token", g.read(raw, c.cfg.Now())); err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 func tokenRefusal(status int, raw []byte) error {

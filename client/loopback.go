@@ -1,0 +1,138 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"html/template"
+	"net"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+)
+
+// listener waits on a loopback address for the one request with which the
+// browser comes back. It is open only while a sign-in is under way (CLI-18).
+type listener struct {
+	redirect string // the redirect URI with the port that was found
+	host     string // authority of redirect: the only Host that is answered
+	path     string
+	nets     []net.Listener
+	server   *http.Server
+	expects  func(query string) bool // is this the awaited answer?
+	taken    atomic.Bool             // the one answer came
+	queries  chan string
+	outcome  chan error // what to tell the person in the browser
+}
+
+// listen binds the loopback address of a redirect URI: the port that stands in
+// it, or any free one.
+func listen(redirect string) (*listener, error) {
+	u, err := url.Parse(redirect)
+	if err != nil {
+		return nil, fmt.Errorf("listen for the browser: %w", err)
+	}
+	address, port := u.Hostname(), u.Port()
+	if address == "localhost" {
+		address = "127.0.0.1"
+	}
+	if port == "" {
+		port = "0"
+	}
+	first, err := net.Listen("tcp", net.JoinHostPort(address, port))
+	if err != nil {
+		return nil, fmt.Errorf("listen for the browser: %w", err)
+	}
+	_, port, _ = net.SplitHostPort(first.Addr().String())
+	l := &listener{nets: []net.Listener{first}, path: u.EscapedPath(), queries: make(chan string, 1), outcome: make(chan error, 1)}
+	if u.Hostname() == "localhost" { // a browser may try the other family first
+		if second, err := net.Listen("tcp", net.JoinHostPort("::1", port)); err == nil {
+			l.nets = append(l.nets, second)
+		}
+	}
+	l.host = net.JoinHostPort(u.Hostname(), port)
+	l.redirect = "http://" + l.host + u.EscapedPath()
+	if l.path == "" {
+		l.path = "/"
+	}
+	return l, nil
+}
+
+// serve starts answering. expects decides which request is the awaited one.
+func (l *listener) serve(expects func(query string) bool) {
+	l.expects = expects
+	l.server = &http.Server{Handler: l, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 32 << 10}
+	for _, n := range l.nets {
+		go func() { _ = l.server.Serve(n) }()
+	}
+}
+
+// close lets a page that is being written finish, and frees the port.
+func (l *listener) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if l.server == nil || l.server.Shutdown(ctx) != nil {
+		for _, n := range l.nets {
+			n.Close()
+		}
+	}
+}
+
+// ServeHTTP takes one GET of the right path with the right state. Everything else
+// on this port, from whatever program or page, learns nothing and changes
+// nothing.
+func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Connection", "close")
+	if r.Method != http.MethodGet || r.Host != l.host || r.URL.EscapedPath() != l.path ||
+		!l.expects(r.URL.RawQuery) || l.taken.Swap(true) {
+		http.NotFound(w, r)
+		return
+	}
+	l.queries <- r.URL.RawQuery
+	var err error
+	select {
+	case err = <-l.outcome:
+	case <-r.Context().Done():
+		return
+	}
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
+	if err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+	}
+	_ = page.Execute(w, pageData(err))
+}
+
+type pageText struct{ Title, Text, Detail string }
+
+func pageData(err error) pageText {
+	if err == nil {
+		return pageText{"You are signed in", "You can close this tab and go back to the application.", ""}
+	}
+	if e, ok := errors.AsType[*ServerError](err); ok {
+		return pageText{"You are not signed in", "The sign-in was ended. You can close this tab; the application can try again.", string(e.Code) + " " + e.Description}
+	}
+	return pageText{"You are not signed in", "The answer could not be used. You can close this tab; the application says more.", ""}
+}
+
+var page = template.Must(template.New("page").Parse(`<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{.Title}}</title>
+<style>
+:root { color-scheme: light dark }
+body { font: 17px/1.5 ui-sans-serif, system-ui, sans-serif; max-width: 28rem; margin: 18vh auto 0; padding: 0 1.5rem }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .5rem }
+code { font: .875rem ui-monospace, monospace; overflow-wrap: anywhere }
+</style>
+<h1>{{.Title}}</h1>
+<p>{{.Text}}</p>
+{{with .Detail}}<p><code>{{.}}</code></p>{{end}}
+</html>
+`))

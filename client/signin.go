@@ -1,0 +1,175 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/oauth2"
+
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// SignIn signs the user in at the resource and stores what was granted, whether
+// or not somebody was signed in before. scopes are asked for beside those that
+// the resource names.
+func (c *Client) SignIn(ctx context.Context, resource string, scopes ...string) (*Grant, error) {
+	target, err := canonical(resource)
+	if err != nil {
+		return nil, fmt.Errorf("sign in at %s: %w", resource, err)
+	}
+	unlock, err := c.lock(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	s, err := c.Discover(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	return c.signIn(ctx, target, s, s.Scopes.Or(scopes))
+}
+
+// SignOut forgets the grant for a resource on this computer.
+func (c *Client) SignOut(ctx context.Context, resource string) error {
+	target, err := canonical(resource)
+	if err != nil {
+		return fmt.Errorf("sign out at %s: %w", resource, err)
+	}
+	return c.cfg.Store.Update(ctx, target, func(*Grant) (*Grant, error) { return nil, nil })
+}
+
+// lock lets one sign-in at a resource run at a time and returns the unlocking.
+func (c *Client) lock(ctx context.Context, target string) (unlock func(), err error) {
+	c.mu.Lock()
+	l := c.signing[target]
+	if l == nil {
+		l = make(chan struct{}, 1)
+		c.signing[target] = l
+	}
+	c.mu.Unlock()
+	select {
+	case l <- struct{}{}:
+		return func() { <-l }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// signIn runs the browser flow. The caller holds the resource's lock.
+func (c *Client) signIn(ctx context.Context, target string, s *Server, scopes oauth.Scopes) (*Grant, error) {
+	old, err := c.cfg.Store.Load(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	ask := Ask{Resource: s.Resource, Issuer: s.Issuer, Scopes: scopes, New: scopes}
+	if c.belongs(old, s) {
+		ask.New = scopes.Without(old.Asked)
+	}
+	if c.cfg.Confirm != nil {
+		if err := c.cfg.Confirm(ctx, ask); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrSignIn, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Wait)
+	defer cancel()
+	l, err := listen(c.cfg.Redirect)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	f, err := c.Begin(s, l.redirect, scopes)
+	if err != nil {
+		return nil, err
+	}
+	l.serve(f.Expects)
+	if err := c.cfg.Open(f.URL); err != nil {
+		return nil, fmt.Errorf("sign in at %s: %w", s.Issuer, err)
+	}
+	select {
+	case query := <-l.queries:
+		g, err := f.Finish(ctx, query)
+		if err == nil {
+			err = c.cfg.Store.Update(ctx, target, func(*Grant) (*Grant, error) { return g, nil })
+		}
+		l.outcome <- err
+		return g, err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: the browser did not come back: %w", ErrSignIn, context.Cause(ctx))
+	}
+}
+
+// belongs reports whether a stored grant was made by this client's name at this
+// very server (CLI-13).
+func (c *Client) belongs(g *Grant, s *Server) bool {
+	return g != nil && g.Issuer == s.Issuer && g.ClientID == s.ClientID && g.Resource == s.Resource
+}
+
+// current returns a grant whose access token can be used, refreshing it if need
+// be; nil when only the user can go on. used is an access token that the resource
+// has just refused; "" is none.
+func (c *Client) current(ctx context.Context, target, used string) (*Grant, error) {
+	usable := func(g *Grant) bool { return g.fresh(c.cfg.Now()) && g.AccessToken != used }
+	g, err := c.cfg.Store.Load(ctx, target)
+	if err != nil || g == nil || g.AccessToken == "" || !c.mine(g) {
+		return nil, err
+	}
+	if usable(g) {
+		return g, nil
+	}
+	var out *Grant
+	err = c.cfg.Store.Update(ctx, target, func(old *Grant) (*Grant, error) {
+		if old == nil || usable(old) {
+			out = old // somebody else was faster
+			return old, nil
+		}
+		next, err := c.refreshGrant(ctx, old)
+		if errors.Is(err, ErrSignIn) {
+			over := *old // what was asked for is remembered, for the next sign-in
+			over.AccessToken, over.RefreshToken = "", ""
+			return &over, nil
+		}
+		out = next
+		return next, err
+	})
+	if err != nil && g.AccessToken != used && c.cfg.Now().Before(g.Expires) {
+		return g, nil // it could not be replaced early, and is still good
+	}
+	return out, err
+}
+
+// mine reports whether a stored grant was made under a name of this client
+// (CLI-13).
+func (c *Client) mine(g *Grant) bool {
+	return g.ClientID == c.cfg.ID || g.ClientID == c.cfg.Registered[g.Issuer]
+}
+
+// TokenSource returns the resource's tokens for programs that are built on
+// golang.org/x/oauth2. Token refreshes, and signs the user in when nothing else
+// helps; the refresh token stays here. Prefer [Client.HTTPClient], which cannot
+// send a token to the wrong place.
+func (c *Client) TokenSource(ctx context.Context, resource string) oauth2.TokenSource {
+	return &source{c, ctx, resource}
+}
+
+type source struct {
+	client   *Client
+	ctx      context.Context
+	resource string
+}
+
+// Token implements oauth2.TokenSource.
+func (s *source) Token() (*oauth2.Token, error) {
+	target, err := canonical(s.resource)
+	if err != nil {
+		return nil, err
+	}
+	g, err := s.client.current(s.ctx, target, "")
+	if err == nil && g == nil {
+		g, err = s.client.signInOnce(s.ctx, target, "", oauth.Challenge{})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &oauth2.Token{AccessToken: g.AccessToken, TokenType: "Bearer", Expiry: g.Expires}, nil
+}

@@ -1,0 +1,289 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// HTTPClient returns an http.Client for calls to the resource: see [Transport].
+func (c *Client) HTTPClient(resource string) *http.Client {
+	h := *c.calls
+	h.Transport = c.Transport(resource)
+	return &h
+}
+
+// Transport returns an http.RoundTripper for calls to the resource.
+func (c *Client) Transport(resource string) *Transport {
+	t := &Transport{client: c, base: c.calls.Transport}
+	if t.base == nil {
+		t.base = http.DefaultTransport
+	}
+	t.target, t.err = canonical(resource)
+	return t
+}
+
+// Transport puts the resource's access token on requests to the resource, and on
+// no others. When the resource answers 401 it refreshes the token or signs the
+// user in; when it answers 403 insufficient_scope it asks the user for what is
+// missing beside what was asked before; then it repeats the request. After a few
+// attempts that did not help it returns the resource's own answer.
+type Transport struct {
+	client *Client
+	base   http.RoundTripper
+	target string
+	err    error
+}
+
+const (
+	maxStepUps = 2       // for one operation, until one of them helps
+	maxSends   = 4       // of one request
+	maxReplay  = 1 << 20 // largest body of unknown origin that is kept for a repetition
+	maxStepped = 1024    // operations whose failures are remembered
+)
+
+// RoundTrip implements http.RoundTripper.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if t.err != nil {
+		return nil, fmt.Errorf("call resource: %w", t.err)
+	}
+	if !within(t.target, req.URL) || req.Header.Get("Authorization") != "" {
+		return t.base.RoundTrip(req) // not ours: no token, no reaction
+	}
+	req, replay, err := replayable(req)
+	if err != nil {
+		return nil, err
+	}
+	g, err := t.client.current(req.Context(), t.target, "")
+	if err != nil {
+		return nil, fmt.Errorf("call resource: %w", err)
+	}
+	a := &attempt{Transport: t, req: req, replay: replay}
+	for sent := 1; ; sent++ {
+		resp, err := a.send(g)
+		if err != nil || replay == nil || sent == maxSends {
+			return resp, err
+		}
+		next, err := a.react(resp, g)
+		if err == nil && next == nil {
+			return resp, nil
+		}
+		drain(resp)
+		if err != nil {
+			return nil, fmt.Errorf("call resource: %w", err)
+		}
+		g = next
+	}
+}
+
+// attempt is one request of the caller, which may be sent several times.
+type attempt struct {
+	*Transport
+	req       *http.Request
+	replay    func() (io.ReadCloser, error) // nil: the body can be sent only once
+	refreshed bool                          // after a 401
+	signedIn  bool                          // after a 401
+}
+
+func (a *attempt) send(g *Grant) (*http.Response, error) {
+	out := a.req.Clone(a.req.Context())
+	if a.replay != nil {
+		body, err := a.replay()
+		if err != nil {
+			return nil, err
+		}
+		out.Body = body
+	}
+	if g != nil {
+		out.Header.Set("Authorization", "Bearer "+g.AccessToken)
+	}
+	return a.base.RoundTrip(out)
+}
+
+// react returns the grant with which to repeat the request, or nil when resp is
+// the answer. A refusal is met with each remedy once.
+func (a *attempt) react(resp *http.Response, g *Grant) (*Grant, error) {
+	ctx, challenge := a.req.Context(), bearerChallenge(resp)
+	switch resp.StatusCode {
+	case http.StatusUnauthorized:
+		used := ""
+		if g != nil {
+			used = g.AccessToken
+		}
+		if g != nil && !a.refreshed {
+			a.refreshed = true
+			if next, err := a.client.current(ctx, a.target, used); err != nil || next != nil {
+				return next, err
+			}
+		}
+		if a.signedIn {
+			return nil, nil
+		}
+		a.signedIn, a.refreshed = true, true
+		return a.client.signInOnce(ctx, a.target, used, challenge)
+	case http.StatusForbidden:
+		if challenge.Get("error") != string(oauth.InsufficientScope) || g == nil {
+			return nil, nil
+		}
+		return a.client.stepUp(ctx, a.target, g, challenge, operation(a.req, a.replay))
+	}
+	a.client.helped(a.target, func() string { return operation(a.req, a.replay) })
+	return nil, nil
+}
+
+// signInOnce signs in unless somebody else did so since the token that was used.
+func (c *Client) signInOnce(ctx context.Context, target, used string, challenge oauth.Challenge) (*Grant, error) {
+	unlock, err := c.lock(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if g, err := c.cfg.Store.Load(ctx, target); err == nil && g.fresh(c.cfg.Now()) && g.AccessToken != used {
+		return g, nil
+	}
+	var s *Server
+	if challenge.Scheme == "" {
+		s, err = c.Discover(ctx, target)
+	} else {
+		s, err = c.discover(ctx, target, challenge)
+	}
+	if err != nil {
+		return nil, err
+	}
+	scopes := s.Scopes
+	if old, err := c.cfg.Store.Load(ctx, target); err == nil && c.belongs(old, s) {
+		scopes = old.Asked.Or(scopes) // what was agreed to before is not lost
+	}
+	return c.signIn(ctx, target, s, scopes)
+}
+
+// stepUp signs in for what was asked before and what the challenge names
+// (CLI-12). It gives up, with nil, when that cannot help or did not help before.
+func (c *Client) stepUp(ctx context.Context, target string, g *Grant, challenge oauth.Challenge, op string) (*Grant, error) {
+	wanted, err := oauth.ParseScopes(challenge.Get("scope"))
+	if err != nil || len(wanted) == 0 || g.Scopes.Covers(wanted) {
+		c.step(Step{Kind: StepDecide, Text: "leave it at the refusal: it names nothing that the token lacks", Rule: "CLI-12"})
+		return nil, nil
+	}
+	unlock, err := c.lock(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if now, err := c.cfg.Store.Load(ctx, target); err == nil && now.fresh(c.cfg.Now()) && now.AccessToken != g.AccessToken && now.Scopes.Covers(wanted) {
+		return now, nil // another request has just done it
+	}
+	if !c.mayStepUp(target + " " + op) {
+		c.step(Step{Kind: StepDecide, Text: "leave it at the refusal: asking for more did not help before", Rule: "CLI-12"})
+		return nil, nil
+	}
+	s, err := c.discover(ctx, target, challenge)
+	if err != nil {
+		return nil, err
+	}
+	scopes := wanted
+	if c.belongs(g, s) {
+		scopes = g.Asked.Or(wanted)
+	}
+	c.step(Step{Kind: StepDecide, Text: "ask the user for more: " + scopes.String(), Rule: "CLI-12"})
+	return c.signIn(ctx, target, s, scopes)
+}
+
+// mayStepUp counts an attempt for an operation and reports whether it is one of
+// the few.
+func (c *Client) mayStepUp(key string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stepped[key] >= maxStepUps || c.stepped[key] == 0 && len(c.stepped) >= maxStepped {
+		return false
+	}
+	c.stepped[key]++
+	return true
+}
+
+// helped forgets the attempts of an operation that was let through.
+func (c *Client) helped(target string, op func() string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.stepped) > 0 {
+		delete(c.stepped, target+" "+op())
+	}
+}
+
+// operation names what a request does, so that failures are remembered for it
+// alone: method, path, and for JSON-RPC the called method and tool.
+func operation(req *http.Request, replay func() (io.ReadCloser, error)) string {
+	op := req.Method + " " + req.URL.EscapedPath()
+	if req.Body == nil || replay == nil {
+		return op
+	}
+	body, err := replay()
+	if err != nil {
+		return op
+	}
+	defer body.Close()
+	var m struct {
+		Method string `json:"method"`
+		Params struct {
+			Name string `json:"name"`
+		} `json:"params"`
+	}
+	raw, err := io.ReadAll(io.LimitReader(body, maxReplay))
+	if err != nil || json.Unmarshal(raw, &m) != nil {
+		return op
+	}
+	return op + " " + m.Method + " " + m.Params.Name
+}
+
+// replayable returns a request and a way to get its body again and again, or nil
+// when the body can be sent only once.
+func replayable(req *http.Request) (*http.Request, func() (io.ReadCloser, error), error) {
+	none := func() (io.ReadCloser, error) { return http.NoBody, nil }
+	switch {
+	case req.Body == nil || req.Body == http.NoBody:
+		return req, none, nil
+	case req.GetBody != nil:
+		req.Body.Close()
+		return req, req.GetBody, nil
+	case req.ContentLength < 0 || req.ContentLength > maxReplay:
+		return req, nil, nil
+	}
+	raw, err := io.ReadAll(io.LimitReader(req.Body, maxReplay+1))
+	req.Body.Close()
+	if err != nil {
+		return nil, nil, err
+	}
+	return req, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }, nil
+}
+
+// within reports whether a URL belongs to a resource: the same origin, and the
+// resource's path or one below it, written without tricks (CLI-14).
+func within(target string, u *url.URL) bool {
+	t, err := url.Parse(target)
+	if err != nil || u.Scheme != t.Scheme || !strings.EqualFold(u.Host, t.Host) || u.User != nil {
+		return false
+	}
+	path := u.EscapedPath()
+	if strings.ContainsAny(path, "\\%") && path != t.EscapedPath() {
+		return false
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return false
+		}
+	}
+	base := strings.TrimSuffix(t.EscapedPath(), "/")
+	return path == t.EscapedPath() || path == base || strings.HasPrefix(path, base+"/")
+}
+
+func drain(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
+	resp.Body.Close()
+}

@@ -12,7 +12,6 @@ import (
 // first, or mind case. So what is decided upon here is read strictly.
 
 var (
-	errNotJSON   = errors.New("not valid JSON")
 	errDuplicate = errors.New("a member name stands twice")
 	errNotObject = errors.New("not a JSON object")
 	errMembers   = errors.New("too many members")

@@ -2,6 +2,7 @@ package clientauth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -13,8 +14,6 @@ import (
 	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/oauth"
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Limits on a client assertion.
@@ -38,13 +37,27 @@ type assertion struct {
 
 // claims are those of RFC 7523 section 3. A NumericDate may have a fraction.
 type claims struct {
-	Issuer    string         `json:"iss"`
-	Subject   string         `json:"sub"`
-	Audience  jsontext.Value `json:"aud"`
-	Expires   *float64       `json:"exp"`
-	NotBefore *float64       `json:"nbf"`
-	Issued    *float64       `json:"iat"`
-	JTI       string         `json:"jti"`
+	Issuer, Subject, JTI       string
+	Audience                   json.RawMessage
+	Expires, NotBefore, Issued *float64
+}
+
+// read takes the members by their exact names; encoding/json alone would take
+// "AUD" for "aud".
+func (c *claims) read(raw []byte) error {
+	members, err := jose.Object(raw)
+	if err != nil {
+		return err
+	}
+	c.Audience = members["aud"]
+	for name, into := range map[string]any{
+		"iss": &c.Issuer, "sub": &c.Subject, "jti": &c.JTI, "exp": &c.Expires, "nbf": &c.NotBefore, "iat": &c.Issued,
+	} {
+		if v, ok := members[name]; ok && json.Unmarshal(v, into) != nil {
+			return fmt.Errorf("%s has the wrong type", name)
+		}
+	}
+	return nil
 }
 
 // cheap are the checks of an assertion that need neither a key nor the network,
@@ -75,7 +88,7 @@ func (a *Authenticator) assertion(ctx context.Context, q Request) (*Client, erro
 		return nil, a.fail("CAUTH-07", "parse: %w", err)
 	}
 	as := &assertion{request: q, message: m, now: a.cfg.Now(), issuer: a.cfg.Issuer}
-	if err := json.Unmarshal(m.Claims, &as.claims); err != nil {
+	if err := as.claims.read(m.Claims); err != nil {
 		return nil, a.fail("CAUTH-03", "claims: %w", err)
 	}
 	for _, c := range cheap {

@@ -4,13 +4,13 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/oauth"
-	"github.com/go-json-experiment/json"
 )
 
 // maxToken bounds a token that is presented to us, in bytes.

@@ -10,7 +10,6 @@ import (
 	"github.com/bonafide-id/bonafide/internal/clientauth"
 	"github.com/bonafide-id/bonafide/internal/keyring"
 	"github.com/bonafide-id/bonafide/internal/policy"
-	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
 )

@@ -16,7 +16,7 @@ const (
 	EventRefused     = "refused"     // a client was refused, with or without a fetch; see Kind and Rule
 	EventChanged     = "changed"     // a good document differs from the one before; see Members
 	EventWithdrawn   = "withdrawn"   // a good copy was put out of use: 404, 410, mismatch, invalid
-	EventStale       = "stale"       // a fetch failed and the last known good copy is used for now
+	EventStale       = "stale"       // a fetch failed and the last known good copy is used for now; Kind and Rule say why
 	EventStore       = "store"       // the Persister failed, or an entry of it was damaged
 )
 

@@ -41,9 +41,8 @@ func (r *Resolver) Keys(ctx context.Context, doc *Document, kid string) (json.Ra
 	if err == nil {
 		return e.keys.json, nil
 	}
-	now := r.cfg.Now()
-	if e := r.keys.peek(t.key()); e != nil && (e.usable(now) || e.lastKnownGood(now, r.cfg.Limits.LastKnownGood)) {
-		return e.keys.json, nil
+	if old := r.standIn(ctx, t, err); old != nil {
+		return old.keys.json, nil
 	}
 	return nil, err
 }

@@ -38,7 +38,7 @@ func (r *Resolver) Logo(ctx context.Context, doc *Document) ([]byte, error) {
 	if err == nil {
 		return e.png, nil
 	}
-	if old := r.standIn(t, err); old != nil {
+	if old := r.standIn(ctx, t, err); old != nil {
 		return old.png, nil
 	}
 	return nil, err

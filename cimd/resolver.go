@@ -99,7 +99,7 @@ func (r *Resolver) resolve(ctx context.Context, t target) (*Document, error) {
 	if err == nil {
 		return e.doc, nil
 	}
-	if old := r.standIn(t, err); old != nil {
+	if old := r.standIn(ctx, t, err); old != nil {
 		return old.stale(), nil
 	}
 	return nil, err
@@ -284,13 +284,10 @@ func (r *Resolver) obtain(ctx context.Context, t target, w wish) (*entry, *Error
 	}, func() (*entry, *Error) {
 		return r.guarded(ctx, t, known)
 	})
-	if err != nil {
-		return nil, r.refused(ctx, t, err)
+	if fl != nil {
+		return fl.result(ctx)
 	}
-	if e != nil {
-		return e, nil
-	}
-	return fl.result(ctx)
+	return e, err
 }
 
 // known reports whether somebody agreed to the client of t: it is pinned, or its
@@ -337,16 +334,27 @@ func (r *Resolver) cacheOf(t target) *cache {
 	return r.docs
 }
 
-// standIn returns the last known good entry if it may be used in place of err.
-func (r *Resolver) standIn(t target, err *Error) *entry {
-	if !soft(err) {
-		return nil
+// standIn returns the kept entry if it may be used in place of err. If not, the
+// observer hears of a refusal that it has not heard of from a fetch.
+func (r *Resolver) standIn(ctx context.Context, t target, err *Error) *entry {
+	if e := r.cacheOf(t).peek(t.key()); e != nil && r.standsIn(t, e, err) {
+		return e
 	}
-	e := r.cacheOf(t).peek(t.key())
-	if e == nil || !e.lastKnownGood(r.cfg.Now(), r.cfg.Limits.LastKnownGood) {
-		return nil
+	if err.Kind == KindBackoff || err.Kind == KindBusy {
+		r.refused(ctx, t, err)
 	}
-	return e
+	return nil
+}
+
+// standsIn is the rule: only against failures that say nothing about the client,
+// and for a limited time. A key set also outlives an answer that is no key set,
+// because an error must never leave a client without its keys (JK-12).
+func (r *Resolver) standsIn(t target, e *entry, err *Error) bool {
+	now := r.cfg.Now()
+	if !soft(err) && (t.kind != kindJWKS || err.Kind == KindGone) {
+		return false
+	}
+	return e.usable(now) || e.lastKnownGood(now, r.cfg.Limits.LastKnownGood)
 }
 
 // stale returns a copy of the document that says what it is.

@@ -37,7 +37,7 @@ func (r *Resolver) fetch(ctx context.Context, t target, known bool) (*entry, *Er
 	leave, err := r.gate.enter(wait, t.site(), known)
 	cancel()
 	if err != nil {
-		return nil, r.refused(ctx, t, err)
+		return nil, err
 	}
 	defer leave()
 	start := r.cfg.Now()
@@ -183,8 +183,8 @@ func (r *Resolver) fail(ctx context.Context, t target, prev *entry, ev Event, er
 		r.backoff.failed(t, err, now)
 	}
 	ev.Type, ev.Kind, ev.Rule, ev.Err = EventRefused, err.Kind, err.Rule, err
-	r.observe(ctx, ev)
 	if prev == nil {
+		r.observe(ctx, ev)
 		return
 	}
 	e := *prev
@@ -195,21 +195,18 @@ func (r *Resolver) fail(ctx context.Context, t target, prev *entry, ev Event, er
 	}
 	if !final || prev.withdrawn != nil {
 		r.cacheOf(t).put(t.key(), &e, r.isPinned(t.id))
-		if r.mayStandIn(t, &e, err, now) {
+		if !e.usable(now) && r.standsIn(t, &e, err) {
 			ev.Type, ev.Freshness = EventStale, e.fresh
-			r.observe(ctx, ev)
 		}
+		r.observe(ctx, ev)
 		return
 	}
+	r.observe(ctx, ev)
 	e.withdrawn = err
 	r.cacheOf(t).put(t.key(), &e, r.isPinned(t.id))
 	r.save(ctx, t, &e)
 	ev.Type = EventWithdrawn
 	r.observe(ctx, ev)
-}
-
-func (r *Resolver) mayStandIn(t target, e *entry, err *Error, now time.Time) bool {
-	return (soft(err) || t.kind != kindDocument) && !e.usable(now) && e.lastKnownGood(now, r.cfg.Limits.LastKnownGood)
 }
 
 // transportError tells the developer the same for a network failure and for an

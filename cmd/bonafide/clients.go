@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bonafide-id/bonafide/internal/clientauth"
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/oauth"
@@ -68,9 +69,7 @@ func (a *app) clientAdd() *cobra.Command {
 			plain := ""
 			c.AuthMethods = []string{oauth.MethodNone}
 			if secret {
-				plain = oauth.RandomToken(32)
-				hash := store.HashOf(plain)
-				c.SecretHash = fmt.Sprintf("%x", hash[:])
+				plain, c.SecretHash = clientauth.NewSecret()
 				c.AuthMethods = []string{oauth.MethodSecretBasic, oauth.MethodSecretPost}
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {

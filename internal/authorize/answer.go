@@ -1,10 +1,10 @@
 package authorize
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -186,12 +186,12 @@ func answerFailed(err error) error {
 			What:   "Each question counts once, and your first answer stands.",
 			Next:   "Go back to the app. If it is still waiting, start again from there.",
 		}
-	case errors.Is(err, store.ErrExpired), errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, store.ErrExpired), errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrEnded), errors.Is(err, store.ErrConflict):
 		return outdated(err)
-	case errors.Is(err, context.Canceled):
-		return err
+	case errors.Is(err, store.ErrBlocked):
+		return web.Refuse(http.StatusForbidden, oauth.Refuse(oauth.AccessDenied, "an administrator has blocked this client").Under("REV-06").Because(err))
 	}
-	return oauth.AsError(err)
+	return fmt.Errorf("answer the consent page: %w", err)
 }
 
 // shown is a digest of what a person agrees to: who asks, for what, and where

@@ -37,10 +37,9 @@ func (s *Server) buildEndpoints(master []byte) (err error) {
 		return err
 	}
 	if s.token, err = token.New(token.Config{
-		Issuer: cfg.Issuer, Clients: auth, Store: s.store, Directory: s.directory, Keys: s.keys,
-		Edge: s.edge, Audit: s.audit, Now: s.opts.Now,
-		Access: cfg.Tokens.Access, RefreshIdle: cfg.Tokens.RefreshIdle,
-		RefreshAbsolute: cfg.Tokens.RefreshAbsolute, RefreshGrace: cfg.Tokens.RefreshGrace,
+		Issuer: cfg.Issuer, Clients: auth, Grants: s.store, Denials: s.store, Keys: s.keys,
+		Policy: s.directory.Policy, Audit: s.audit, Now: s.opts.Now, Access: cfg.Tokens.Access,
+		Idle: cfg.Tokens.RefreshIdle, Absolute: cfg.Tokens.RefreshAbsolute, Grace: cfg.Tokens.RefreshGrace,
 	}); err != nil {
 		return err
 	}
@@ -58,10 +57,14 @@ func (s *Server) mount() {
 	}
 	mux.Handle(e.Path("/jwks"), e.Public(get(s.serveJWKS)))
 
+	post := func(h web.Handler) http.Handler { return e.API(web.Only(h, http.MethodPost)) }
+	mux.Handle(e.Path("/token"), post(s.token.Token))
+	mux.Handle(e.Path("/revoke"), post(s.token.Revoke))
+	mux.Handle(e.Path("/introspect"), post(s.token.Introspect))
+
 	var routes []web.Route
 	routes = append(routes, s.authorize.Routes()...) // /authorize, /authorize/resume, /consent, /logo
 	routes = append(routes, s.login.Routes()...)     // /login, /logout
-	routes = append(routes, s.token.Routes()...)     // /token, /revoke, /introspect
 	routes = append(routes, e.Routes()...)           // /assets/...
 	for _, r := range routes {
 		mux.Handle(r.Pattern, r.Handler)
@@ -114,6 +117,6 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 		Data: struct {
 			Brand, Issuer string
 			Metadata      template.URL
-		}{s.edge.Brand(), s.cfg.Issuer, template.URL(metadataPaths(s.cfg.Issuer)[0])},
+		}{s.cfg.Brand.Name, s.cfg.Issuer, template.URL(metadataPaths(s.cfg.Issuer)[0])},
 	})
 }

@@ -13,7 +13,7 @@ import (
 )
 
 //go:embed bonafide.yaml
-var template string
+var configTemplate string
 
 // InitOptions says what `bonafide init` writes into the new configuration.
 type InitOptions struct {
@@ -26,7 +26,7 @@ type InitOptions struct {
 // paths. It never overwrites either.
 func Init(o InitOptions) (config, key string, err error) {
 	config, key = filepath.Join(o.Dir, "bonafide.yaml"), filepath.Join(o.Dir, "bonafide.key")
-	text := strings.NewReplacer("{{issuer}}", o.Issuer, "{{resource}}", o.Resource).Replace(template)
+	text := strings.NewReplacer("{{issuer}}", o.Issuer, "{{resource}}", o.Resource).Replace(configTemplate)
 	if _, err := Parse([]byte(text), o.Dir, false); err != nil {
 		return "", "", err
 	}

@@ -53,7 +53,7 @@ func (s *Store) RedeemCode(ctx context.Context, r Redemption, now time.Time) (Gr
 		}
 		expires := now.Add(UnboundGrant)
 		if r.Refresh != nil {
-			expires = r.Refresh.Absolute
+			expires = r.Refresh.expiry()
 		}
 		n, err := t.exec(`UPDATE grants AS g SET auth_method = $2, key_thumbprint = $3, last_used_at = $4, expires_at = $5
 			WHERE g.id = $1 AND `+standingHolds, grantID, r.Method, r.KeyThumbprint, micros(now), micros(expires))
@@ -67,7 +67,7 @@ func (s *Store) RedeemCode(ctx context.Context, r Redemption, now time.Time) (Gr
 			return err
 		}
 		if r.Refresh != nil {
-			if err := t.insertRefresh(*r.Refresh, grantID, 1); err != nil {
+			if err := t.insertRefresh(*r.Refresh, grantID, now); err != nil {
 				return err
 			}
 		}

@@ -20,9 +20,12 @@ func (s *Store) FindRefresh(ctx context.Context, h Hash, now time.Time) (Refresh
 	var st standing
 	err := s.get(ctx, append([]any{&r.GrantID, &r.Generation, scopesAt(&r.Scopes), instant{&r.Expires}, instant{&r.Absolute},
 		instant{&r.UsedAt}, &r.Successor, &r.Grace, &r.SuccessorUsed, &st}, g.columns()...),
-		`SELECT r.grant_id, r.generation, r.scopes, r.expires_at, r.absolute_at, r.used_at, r.successor, r.grace,
-			EXISTS (SELECT 1 FROM refresh_tokens n WHERE n.hash = r.successor AND n.used_at IS NOT NULL), `+standingColumns+`, `+grantColumns+`
-		FROM refresh_tokens r JOIN grants g ON g.id = r.grant_id WHERE r.hash = $1`, h)
+		`SELECT r.grant_id, r.generation, r.scopes, r.expires_at, r.absolute_at, n.created_at, n.hash, n.grace,
+			n.hash IS NOT NULL AND EXISTS (SELECT 1 FROM refresh_tokens m WHERE m.grant_id = r.grant_id AND m.generation = r.generation + 2),
+			`+standingColumns+`, `+grantColumns+`
+		FROM refresh_tokens r JOIN grants g ON g.id = r.grant_id
+		LEFT JOIN refresh_tokens n ON n.grant_id = r.grant_id AND n.generation = r.generation + 1
+		WHERE r.hash = $1`, h)
 	if err != nil {
 		return Refresh{}, Grant{}, wrap("find refresh token", err)
 	}
@@ -49,31 +52,23 @@ func (s *Store) RotateRefresh(ctx context.Context, r Rotation, now time.Time) er
 	if r.Old == r.New.Hash {
 		return errors.New("rotate refresh token: the successor is a new token")
 	}
+	lists, err := join(r.New.Scopes)
+	if err != nil {
+		return wrap("rotate refresh token", err)
+	}
 	return wrap("rotate refresh token", s.write(ctx, func(t *tx) error {
 		var grantID string
-		var generation int
-		var absolute, lastUsed time.Time
-		err := t.get([]any{&grantID, &generation, instant{&absolute}, instant{&lastUsed}},
-			`UPDATE refresh_tokens SET used_at = $2, successor = $3, grace = $4
-			WHERE hash = $1 AND used_at IS NULL AND expires_at > $2
-			AND EXISTS (SELECT 1 FROM grants g WHERE g.id = refresh_tokens.grant_id AND `+standingHolds+`)
-			RETURNING grant_id, generation, absolute_at, (SELECT g.last_used_at FROM grants g WHERE g.id = refresh_tokens.grant_id)`,
-			r.Old, micros(now), r.New.Hash, r.Grace)
+		var lastUsed, expires time.Time
+		err := t.get([]any{&grantID, instant{&expires}, instant{&lastUsed}}, rotate,
+			r.Old, r.New.Hash, lists[0], micros(now), micros(r.New.Expires), micros(r.New.Absolute), r.Grace)
 		if errors.Is(err, ErrNotFound) {
 			return t.whyNotRefresh(r.Old, now)
 		}
 		if err != nil {
 			return err
 		}
-		next := r.New
-		if next.Absolute.IsZero() || absolute.Before(next.Absolute) {
-			next.Absolute = absolute
-		}
-		if err := t.insertRefresh(next, grantID, generation+1); err != nil {
-			return err
-		}
 		if now.Sub(lastUsed) >= lastUsedGrain {
-			if _, err := t.exec(`UPDATE grants SET last_used_at = $2 WHERE id = $1`, grantID, micros(now)); err != nil {
+			if _, err := t.exec(`UPDATE grants SET last_used_at = $2, expires_at = $3 WHERE id = $1`, grantID, micros(now), micros(expires)); err != nil {
 				return err
 			}
 		}
@@ -81,18 +76,36 @@ func (s *Store) RotateRefresh(ctx context.Context, r Rotation, now time.Time) er
 	}))
 }
 
-// insertRefresh writes a refresh token. It never outlives its family.
-func (t *tx) insertRefresh(r NewRefresh, grantID string, generation int) error {
+// rotate writes the next generation of a family if the newest is the token
+// presented, that token has not expired and its grant stands. The conflict on
+// the generation is what makes a token good for one rotation. The successor
+// inherits the absolute expiry if that is earlier, and never outlives it.
+const rotate = `INSERT INTO refresh_tokens (grant_id, generation, hash, scopes, created_at, expires_at, absolute_at, grace)
+	SELECT o.grant_id, o.generation + 1, $2, $3, $4,
+		CASE WHEN $5 = 0 OR $5 > o.absolute_at THEN o.absolute_at WHEN $6 > 0 AND $5 > $6 THEN $6 ELSE $5 END,
+		CASE WHEN $6 = 0 OR $6 > o.absolute_at THEN o.absolute_at ELSE $6 END, $7
+	FROM refresh_tokens o JOIN grants g ON g.id = o.grant_id
+	WHERE o.hash = $1 AND o.expires_at > $4 AND ` + standingHolds + `
+	ON CONFLICT (grant_id, generation) DO NOTHING
+	RETURNING grant_id, expires_at, (SELECT g.last_used_at FROM grants g WHERE g.id = refresh_tokens.grant_id)`
+
+// insertRefresh writes the first refresh token of a family.
+func (t *tx) insertRefresh(r NewRefresh, grantID string, now time.Time) error {
 	lists, err := join(r.Scopes)
 	if err != nil {
 		return err
 	}
-	if r.Expires.IsZero() || r.Absolute.Before(r.Expires) {
-		r.Expires = r.Absolute
-	}
-	_, err = t.exec(`INSERT INTO refresh_tokens (hash, grant_id, generation, scopes, expires_at, absolute_at) VALUES ($1, $2, $3, $4, $5, $6)`,
-		r.Hash, grantID, generation, lists[0], micros(r.Expires), micros(r.Absolute))
+	_, err = t.exec(`INSERT INTO refresh_tokens (grant_id, generation, hash, scopes, created_at, expires_at, absolute_at) VALUES ($1, 1, $2, $3, $4, $5, $6)`,
+		grantID, r.Hash, lists[0], micros(now), micros(r.expiry()), micros(r.Absolute))
 	return err
+}
+
+// expiry is the idle expiry, which is never later than the absolute one.
+func (r NewRefresh) expiry() time.Time {
+	if r.Expires.IsZero() || r.Absolute.Before(r.Expires) {
+		return r.Absolute
+	}
+	return r.Expires
 }
 
 // whyNotRefresh tells why a refresh token could not be spent.
@@ -101,7 +114,8 @@ func (t *tx) whyNotRefresh(h Hash, now time.Time) error {
 	var expires time.Time
 	var grantID string
 	if err := t.get([]any{&used, instant{&expires}, &grantID},
-		`SELECT used_at IS NOT NULL, expires_at, grant_id FROM refresh_tokens WHERE hash = $1`, h); err != nil {
+		`SELECT EXISTS (SELECT 1 FROM refresh_tokens n WHERE n.grant_id = r.grant_id AND n.generation = r.generation + 1), r.expires_at, r.grant_id
+		FROM refresh_tokens r WHERE r.hash = $1`, h); err != nil {
 		return err
 	}
 	switch {

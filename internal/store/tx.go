@@ -152,11 +152,17 @@ func (c *stmtCache) close() {
 }
 
 // get reads one row outside any transaction, or returns ErrNotFound. The
-// connection is back in its pool when get returns.
+// connection is back in its pool when get returns. A look-up by key waits for
+// nothing, so it is not begun when ctx has ended and not interrupted later: the
+// watch over it would cost more than the look-up.
 func (s *Store) get(ctx context.Context, scan []any, query string, args ...any) error {
 	if s.closed.Load() {
 		return ErrClosed
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	ctx = context.WithoutCancel(ctx)
 	stmt, err := s.stmts.prepare(ctx, s.reads, query)
 	if err != nil {
 		return err

@@ -53,6 +53,9 @@ func (e *Edge) Render(w http.ResponseWriter, r *http.Request, status int, p Page
 		Stylesheet: e.assetPath("bonafide.css"), Icon: e.assetPath("seal.svg"), Logo: e.assetPath("brand"),
 		Content: template.HTML(content.String()), // #nosec G203: escaped by html/template one line above
 	}
+	if p.Template == errorPage { // it shows the reference itself
+		f.Ref = ""
+	}
 	if err := e.frame.Execute(&whole, f); err != nil {
 		return fmt.Errorf("render the frame: %w", err)
 	}

@@ -121,17 +121,18 @@ CREATE TABLE codes (
 ) WITHOUT ROWID;
 CREATE INDEX codes_expiry ON codes (expires_at);
 
--- Written once for every refresh: no foreign key and one index, on purpose.
+-- A token is spent when its family holds the next generation: one row written is
+-- a whole rotation. No foreign key, on purpose.
 CREATE TABLE refresh_tokens (
-    hash        BLOB PRIMARY KEY,
     grant_id    TEXT NOT NULL,
     generation  INTEGER NOT NULL,
+    hash        BLOB NOT NULL UNIQUE,
     scopes      TEXT NOT NULL, -- '': those of the grant
+    created_at  INTEGER NOT NULL, -- and when the one before it was spent
     expires_at  INTEGER NOT NULL,
     absolute_at INTEGER NOT NULL,
-    used_at     INTEGER,
-    successor   BLOB,
-    grace       BLOB
+    grace       BLOB, -- this token, sealed under a key derived from the one before it
+    PRIMARY KEY (grant_id, generation)
 ) WITHOUT ROWID;
 CREATE INDEX refresh_tokens_expiry ON refresh_tokens (expires_at);
 

@@ -36,7 +36,11 @@ func (l *Login) Current(r *http.Request) (*User, error) {
 	}
 	if now.Sub(session.LastSeen) >= l.touched {
 		session.LastSeen, session.Expires = now, l.ends(session.Created, now)
-		if err := l.cfg.Store.SeeSession(r.Context(), session.Hash, session.LastSeen, session.Expires); err != nil && !errors.Is(err, store.ErrNotFound) {
+		err := l.cfg.Store.SeeSession(r.Context(), session.Hash, session.LastSeen, session.Expires)
+		if errors.Is(err, store.ErrNotFound) { // it ended a moment ago
+			return nil, nil
+		}
+		if err != nil {
 			return nil, fmt.Errorf("note that the session was used: %w", err)
 		}
 	}

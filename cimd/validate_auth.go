@@ -149,7 +149,7 @@ func (r *reading) inlineKeys(v *value) {
 		return
 	}
 	for _, d := range set.Dropped {
-		r.warn("DOC-29", at("jwks.keys", d.Index), "cannot be used and was ignored: the type is unknown, the key is weak, or a member is malformed")
+		r.warn("DOC-29", at("jwks.keys", d.Index), "was left out: "+d.Reason)
 	}
 	if len(set.Keys) == 0 {
 		r.warn("DOC-29", "jwks", "holds no usable key")

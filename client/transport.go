@@ -52,6 +52,7 @@ const (
 // RoundTrip implements http.RoundTripper.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.err != nil {
+		closeBody(req)
 		return nil, fmt.Errorf("call resource: %w", t.err)
 	}
 	if !within(t.target, req.URL) || req.Header.Get("Authorization") != "" {
@@ -63,6 +64,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	g, err := t.client.current(req.Context(), t.target, "")
 	if err != nil {
+		closeBody(req)
 		return nil, fmt.Errorf("call resource: %w", err)
 	}
 	a := &attempt{Transport: t, req: req, replay: replay}
@@ -281,6 +283,12 @@ func within(target string, u *url.URL) bool {
 	}
 	base := strings.TrimSuffix(t.EscapedPath(), "/")
 	return path == t.EscapedPath() || path == base || strings.HasPrefix(path, base+"/")
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close()
+	}
 }
 
 func drain(resp *http.Response) {

@@ -26,7 +26,7 @@ const (
 
 // assertion is one client assertion on its way through the checks.
 type assertion struct {
-	request Request
+	request *Request
 	message *jose.Message
 	claims  claims
 	now     time.Time
@@ -76,24 +76,25 @@ var cheap = []struct {
 // assertion authenticates with private_key_jwt (RFC 7523). The id of the
 // assertion is spent last, after the signature: a stranger can neither fill the
 // store nor use up the id of somebody else's assertion.
-func (a *Authenticator) assertion(ctx context.Context, q Request) (*Client, error) {
+func (a *Authenticator) assertion(ctx context.Context, q *Request) (*Client, error) {
 	if q.AssertionType != oauth.AssertionTypeJWT || q.Assertion == "" {
-		return nil, a.fail("CAUTH-03", "client_assertion or its type %q cannot be used", q.AssertionType)
+		return nil, fail("CAUTH-03", "client_assertion or its type %q cannot be used", q.AssertionType)
 	}
 	if len(q.Assertion) > maxAssertion {
 		return nil, oauth.Refuse(oauth.InvalidRequest, "client_assertion is larger than %d bytes", maxAssertion).Under("CAUTH-12")
 	}
 	m, err := jose.Parse(q.Assertion, maxAssertion)
 	if err != nil {
-		return nil, a.fail("CAUTH-07", "parse: %w", err)
+		return nil, fail("CAUTH-07", "parse: %w", err)
 	}
 	as := &assertion{request: q, message: m, now: a.cfg.Now(), issuer: a.cfg.Issuer}
 	if err := as.claims.read(m.Claims); err != nil {
-		return nil, a.fail("CAUTH-03", "claims: %w", err)
+		return nil, fail("CAUTH-03", "claims: %w", err)
 	}
+	q.claimed = as.claims.Issuer
 	for _, c := range cheap {
 		if err := c.check(as); err != nil {
-			return nil, a.fail(c.rule, "%w", err)
+			return nil, fail(c.rule, "%w", err)
 		}
 	}
 	as.client, err = a.known(ctx, as.claims.Issuer, oauth.MethodPrivateKeyJWT)
@@ -101,7 +102,7 @@ func (a *Authenticator) assertion(ctx context.Context, q Request) (*Client, erro
 		return nil, err
 	}
 	if alg := as.client.SigningAlg; alg != "" && alg != m.Header.Alg {
-		return nil, a.fail("CAUTH-07", "signed with %s; the client declares %s", m.Header.Alg, alg)
+		return nil, fail("CAUTH-07", "signed with %s; the client declares %s", m.Header.Alg, alg)
 	}
 	key, err := a.verify(ctx, as)
 	if err != nil {
@@ -109,7 +110,7 @@ func (a *Authenticator) assertion(ctx context.Context, q Request) (*Client, erro
 	}
 	err = a.cfg.Spender.SpendID(ctx, as.claims.Issuer, store.HashOf(as.claims.JTI), as.expires.Add(skew), as.now)
 	if errors.Is(err, store.ErrSpent) {
-		return nil, a.fail("CAUTH-06", "the assertion was used before")
+		return nil, fail("CAUTH-06", "the assertion was used before")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("spend assertion: %w", err)
@@ -124,19 +125,19 @@ func (a *Authenticator) verify(ctx context.Context, as *assertion) (jose.Key, er
 		// That the keys cannot be had is the client's trouble: it is told what
 		// every failed authentication is told.
 		if e, ok := errors.AsType[*cimd.Error](err); ok {
-			return jose.Key{}, a.fail("CAUTH-08", "keys of the client: %w", e)
+			return jose.Key{}, fail("CAUTH-08", "keys of the client: %w", e)
 		}
 		if e, ok := errors.AsType[*oauth.Error](err); ok {
-			return jose.Key{}, a.fail("CAUTH-08", "keys of the client: %w", e)
+			return jose.Key{}, fail("CAUTH-08", "keys of the client: %w", e)
 		}
 		return jose.Key{}, fmt.Errorf("keys of the client: %w", err)
 	}
 	key, err := set.Find(as.message.Header.KID, as.message.Header.Alg)
 	if err != nil {
-		return jose.Key{}, a.fail("CAUTH-10", "%w", err)
+		return jose.Key{}, fail("CAUTH-10", "%w", err)
 	}
 	if err := as.message.Verify(key); err != nil {
-		return jose.Key{}, a.fail("CAUTH-07", "signature: %w", err)
+		return jose.Key{}, fail("CAUTH-07", "signature: %w", err)
 	}
 	return key, nil
 }

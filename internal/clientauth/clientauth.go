@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/internal/store"
@@ -50,6 +51,7 @@ type Config struct {
 	Spender   Spender
 	Now       func() time.Time // nil is time.Now
 	Limiter   *Limiter         // of wrong secrets; nil is one with the defaults
+	Audit     *audit.Log       // told which check failed; may be nil
 }
 
 // Authenticator tells whether a request comes from the client it names. It is
@@ -84,6 +86,7 @@ type Request struct {
 	AssertionType       string
 	Assertion           string
 	unusableCredentials string // why the Authorization header cannot be used; "" if it can
+	claimed             string // the client_id, not yet proven
 }
 
 // FromHTTP takes the credentials from a request. The parts of HTTP Basic are
@@ -122,11 +125,35 @@ type Client struct {
 }
 
 // Authenticate returns the client behind a request. Every failure that depends
-// on the credentials is the same invalid_client to the outside; the rule and the
-// cause inside the error are for the audit log (CAUTH-17). More than one
-// mechanism is invalid_request (CAUTH-02). An error that is no *oauth.Error is a
-// failure of our own.
+// on the credentials is the same invalid_client to the outside; which check
+// failed stands in the audit log, under the reference of the request, and in the
+// private cause (CAUTH-17). More than one mechanism is invalid_request
+// (CAUTH-02). An error that is no *oauth.Error is a failure of our own.
 func (a *Authenticator) Authenticate(ctx context.Context, q Request) (*Client, error) {
+	q.claimed = cmp.Or(q.ClientID, q.BasicUser)
+	c, err := a.authenticate(ctx, &q)
+	if e, ok := errors.AsType[*oauth.Error](err); ok && e.Code == oauth.InvalidClient {
+		return nil, a.uniform(ctx, q.claimed, e)
+	}
+	return c, err
+}
+
+// uniform hides which check failed behind the one refusal of this package.
+func (a *Authenticator) uniform(ctx context.Context, claimed string, e *oauth.Error) *oauth.Error {
+	if a.cfg.Audit != nil {
+		ev := audit.Event{
+			Time: a.cfg.Now(), Type: audit.TypeRefusal, Ref: web.Ref(ctx), Client: claimed,
+			Rule: e.Rule, Code: string(e.Code), Data: map[string]string{"check": e.Err.Error()},
+		}
+		if ip := web.ClientIP(ctx); ip.IsValid() {
+			ev.IP = ip.String()
+		}
+		a.cfg.Audit.Note(ev)
+	}
+	return oauth.Refuse(oauth.InvalidClient, "%s", a.hint).Under("CAUTH-17").Because(e)
+}
+
+func (a *Authenticator) authenticate(ctx context.Context, q *Request) (*Client, error) {
 	assertion := q.Assertion != "" || q.AssertionType != ""
 	mechanisms := 0
 	for _, used := range []bool{q.Basic, q.Secret != "", assertion} {
@@ -138,7 +165,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, q Request) (*Client, e
 	case mechanisms > 1:
 		return nil, oauth.Refuse(oauth.InvalidRequest, "the client authenticates in more than one way; use exactly one").Under("CAUTH-02")
 	case q.Basic && q.unusableCredentials != "":
-		return nil, a.fail("TOK-19", "%s", q.unusableCredentials)
+		return nil, fail("TOK-19", "%s", q.unusableCredentials)
 	case q.Basic && q.ClientID != "" && q.ClientID != q.BasicUser:
 		return nil, oauth.Refuse(oauth.InvalidRequest, "client_id in the body is not the one in the Authorization header").Under("CAUTH-02")
 	case assertion:
@@ -169,14 +196,14 @@ type given struct{ id, secret, method string }
 // client that is a document never does (CAUTH-13, CAUTH-14).
 func (a *Authenticator) secret(ctx context.Context, g given) (*Client, error) {
 	if g.secret == "" {
-		return nil, a.fail("CAUTH-13", "no secret was sent for %q", g.id)
+		return nil, fail("CAUTH-13", "no secret was sent for %q", g.id)
 	}
 	c, err := a.known(ctx, g.id, g.method)
 	if err != nil {
 		return nil, err
 	}
 	if c.Source == store.SourceCIMD || c.SecretHash == "" {
-		return nil, a.fail("CAUTH-14", "a secret was sent for a client that has none")
+		return nil, fail("CAUTH-14", "a secret was sent for a client that has none")
 	}
 	source := Source(ctx, g.id)
 	if !a.cfg.Limiter.Allow(source) {
@@ -184,7 +211,7 @@ func (a *Authenticator) secret(ctx context.Context, g given) (*Client, error) {
 	}
 	if !SecretMatches(g.secret, c.SecretHash) {
 		a.cfg.Limiter.Failed(source)
-		return nil, a.fail("CAUTH-13", "the secret is wrong")
+		return nil, fail("CAUTH-13", "the secret is wrong")
 	}
 	a.cfg.Limiter.Passed(source)
 	return &Client{Client: c, Method: g.method}, nil
@@ -197,25 +224,25 @@ func (a *Authenticator) known(ctx context.Context, id, method string) (*director
 	c, err := a.cfg.Directory.Stored(ctx, id)
 	if err != nil {
 		if e, ok := errors.AsType[*oauth.Error](err); ok && e.Code == oauth.InvalidClient {
-			return nil, a.fail(cmp.Or(e.Rule, "CAUTH-17"), "not known here").Because(err)
+			return nil, fail(cmp.Or(e.Rule, "CAUTH-17"), "the client is not known here")
 		}
 		return nil, err
 	}
 	if c.Source == store.SourceCIMD && strings.HasPrefix(method, "client_secret_") {
-		return nil, a.fail("CAUTH-14", "a secret was sent for a client that is a document")
+		return nil, fail("CAUTH-14", "a secret was sent for a client that is a document")
 	}
 	if !slices.Contains(c.AuthMethods, method) {
-		return nil, a.fail("CAUTH-01", "the client uses %s and not %s", strings.Join(c.AuthMethods, ", "), method)
+		return nil, fail("CAUTH-01", "the client uses %s and not %s", strings.Join(c.AuthMethods, ", "), method)
 	}
 	if !c.Decision.MayAuthenticate(method) {
-		return nil, a.fail("POL-03", "policy rule %q does not accept %s", c.Decision.Rule, method)
+		return nil, fail("POL-03", "policy rule %q does not accept %s", c.Decision.Rule, method)
 	}
 	return c, nil
 }
 
-// fail is the one refusal of this package; rule and cause stay inside.
-func (a *Authenticator) fail(rule, cause string, args ...any) *oauth.Error {
-	return &oauth.Error{Code: oauth.InvalidClient, Hint: a.hint, Rule: rule, Err: fmt.Errorf(cause, args...)}
+// fail is a failed check: the rule and the cause, for the audit log only.
+func fail(rule, cause string, args ...any) *oauth.Error {
+	return &oauth.Error{Code: oauth.InvalidClient, Hint: "a check failed", Rule: rule, Err: fmt.Errorf(cause, args...)}
 }
 
 // NewSecret returns a fresh client secret of 256 bits and the form in which it

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/internal/policy"
@@ -165,11 +166,12 @@ func (h *house) refused(t *testing.T, q Request, rule string) {
 	if !ok || e.Code != oauth.InvalidClient {
 		t.Fatalf("error %v, want invalid_client", err)
 	}
-	if e.Rule != rule {
-		t.Errorf("rule %s, want %s (%v)", e.Rule, rule, e.Err)
+	if e.Rule != "CAUTH-17" || e.Hint != h.hint {
+		t.Errorf("CAUTH-17: all failures look the same: %s, %q", e.Rule, e.Hint)
 	}
-	if e.Hint != h.hint || e.Err == nil {
-		t.Errorf("hint %q and cause %v: the hint is always the same, the cause never empty", e.Hint, e.Err)
+	inner, ok := e.Err.(*oauth.Error)
+	if !ok || inner.Err == nil || inner.Rule != rule {
+		t.Errorf("cause %v, want rule %s", e.Err, rule)
 	}
 }
 
@@ -400,4 +402,35 @@ func TestConfig(t *testing.T) {
 	if _, err := New(Config{Issuer: issuer, Directory: h.people, Spender: h.store}); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestAuditOfFailures(t *testing.T) {
+	h := newHouse(t)
+	log, err := audit.New(audit.Config{Sink: h.store, Now: h.clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.cfg.Audit = log
+	m := h.assertionClaims(keyed)
+	m["aud"] = "https://evil.test"
+	h.refused(t, withAssertion(h.sign(t, "", m)), "CAUTH-04")
+	h.refused(t, Request{ClientID: post, Secret: "my-guess"}, "CAUTH-13")
+	h.accepted(t, Request{ClientID: public}, oauth.MethodNone)
+	if err := log.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	events, err := h.store.Events(t.Context(), store.EventQuery{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("CAUTH-17 the audit log says which check failed, and holds no secret", func(t *testing.T) {
+		if len(events) != 2 || events[0].Rule != "CAUTH-04" || events[0].Client != keyed || events[1].Rule != "CAUTH-13" || events[1].Client != post {
+			t.Fatalf("events %+v", events)
+		}
+		for _, e := range events {
+			if e.Data["check"] == "" || strings.Contains(string(e.MarshalLine()), "my-guess") {
+				t.Errorf("event %s", e.MarshalLine())
+			}
+		}
+	})
 }

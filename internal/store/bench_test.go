@@ -55,7 +55,8 @@ func BenchmarkFloor(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if err := s.write(context.Background(), func(t *tx) error {
-				return t.insertRefresh(NewRefresh{Hash: HashOf(fmt.Sprint("x", n.Add(1))), Expires: noon, Absolute: noon}, NewID(noon), noon)
+				now := noon.Add(time.Duration(n.Add(1)) * time.Millisecond)
+				return t.insertRefresh(NewRefresh{Hash: HashOf(now.String()), Expires: now, Absolute: now}, NewID(now), now)
 			}); err != nil {
 				b.Fatal(err)
 			}
@@ -81,13 +82,14 @@ func BenchmarkRefresh(b *testing.B) {
 		defer cancel()
 		for i := 1; pb.Next(); i++ {
 			old := HashOf(fmt.Sprint(name, "/", i))
-			_, g, err := s.FindRefresh(ctx, old, noon)
+			now := noon.Add(time.Duration(i) * time.Millisecond)
+			_, g, err := s.FindRefresh(ctx, old, now)
 			if err != nil {
 				b.Fatal(err)
 			}
 			err = s.RotateRefresh(ctx, Rotation{Old: old, Grace: grace,
-				New:    NewRefresh{Hash: HashOf(fmt.Sprint(name, "/", i+1)), Expires: noon.Add(14 * 24 * time.Hour)},
-				Events: []audit.Event{{Type: audit.TypeRefresh, Ref: fmt.Sprintf("7K2M-%04d", i), Client: g.ClientID, User: g.UserID, Grant: g.ID, Resource: g.Resource, IP: "192.0.2.1"}}}, noon)
+				New:    NewRefresh{Hash: HashOf(fmt.Sprint(name, "/", i+1)), Expires: now.Add(14 * 24 * time.Hour)},
+				Events: []audit.Event{{Type: audit.TypeRefresh, Client: g.ClientID, User: g.UserID, Grant: g.ID, Resource: g.Resource, IP: "192.0.2.1"}}}, now)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -43,7 +44,7 @@ func (t target) String() string { return t.kind + ":" + t.url }
 func (t target) host() string {
 	u, err := url.Parse(t.url)
 	if err != nil {
-		return t.url
+		return t.url // it will not be fetched
 	}
 	port := u.Port()
 	switch {
@@ -60,9 +61,13 @@ func (t target) host() string {
 // suffix list with the private suffixes, so that alice.github.io and
 // bob.github.io are two and a.evil.test and b.evil.test are one (DS-02).
 func (t target) site() string {
-	host, _, err := net.SplitHostPort(t.host())
+	u, err := url.Parse(t.url)
 	if err != nil {
 		return t.url
+	}
+	host := strings.ToLower(u.Hostname())
+	if _, err := netip.ParseAddr(host); err == nil {
+		return host
 	}
 	if site, err := publicsuffix.EffectiveTLDPlusOne(host); err == nil {
 		return site
@@ -75,7 +80,7 @@ func (t target) site() string {
 type entry struct {
 	// One of these is set.
 	doc  *Document
-	keys *keySet
+	keys *fetchedKeys
 	png  []byte
 
 	body      []byte      // as received, Raw of a document; nil for a logo
@@ -93,8 +98,8 @@ type entry struct {
 	known bool
 }
 
-// keySet is a fetched JWKS, cleaned.
-type keySet struct {
+// fetchedKeys is a fetched JWKS, cleaned.
+type fetchedKeys struct {
 	json json.RawMessage
 	kids map[string]bool
 }

@@ -102,6 +102,7 @@ func TestCacheEviction(t *testing.T) {
 		c.pin(key{kindDocument, "https://none.test/"}, true)
 		for i := range 10_000 {
 			c.put(junk(i), sized(10), false)
+			c.get(junk(i))
 		}
 		if c.peek(late) != nil || c.peek(quiet) == nil {
 			t.Error("unpinning had no effect, or on another entry")

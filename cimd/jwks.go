@@ -57,7 +57,7 @@ func (e *entry) serves(kid string, now time.Time) bool {
 }
 
 // parseKeys reads a fetched key set, without the keys that cannot be used.
-func parseKeys(body []byte, limit int) (*keySet, *Error) {
+func parseKeys(body []byte, limit int) (*fetchedKeys, *Error) {
 	set, err := jose.ParseRemoteSet(body, jose.SetLimits{MaxBytes: limit})
 	if err != nil {
 		return nil, &Error{Kind: KindDocument, Rule: "DOC-19", Hint: "the key set (jwks_uri) is not a valid JWK set", Err: err}
@@ -66,7 +66,7 @@ func parseKeys(body []byte, limit int) (*keySet, *Error) {
 	if err != nil {
 		return nil, &Error{Kind: KindDocument, Rule: "DOC-19", Hint: "the key set (jwks_uri) is not a valid JWK set", Err: err}
 	}
-	ks := &keySet{json: raw, kids: make(map[string]bool, len(set.Keys))}
+	ks := &fetchedKeys{json: raw, kids: make(map[string]bool, len(set.Keys))}
 	for _, k := range set.Keys {
 		ks.kids[k.KID()] = true
 	}

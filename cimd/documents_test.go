@@ -43,6 +43,8 @@ func TestPublishedClients(t *testing.T) {
 		"localized":      {nil, public, both, "web", false, nil},
 	}
 	files, err := filepath.Glob("cimdtest/documents/*.json")
+	made, _ := filepath.Glob("testdata/documents/*.json")
+	files = append(files, made...)
 	if err != nil || len(files) != len(rows) {
 		t.Fatalf("%d files, %d rows, %v", len(files), len(rows), err)
 	}
@@ -81,7 +83,7 @@ func TestPublishedClients(t *testing.T) {
 		})
 	}
 	t.Run("DOC-09, FETCH-08 a wildcard port is refused and explained", func(t *testing.T) {
-		id, body := fixture(t, "cimdtest/documents/refused/fastmcp.json")
+		id, body := fixture(t, "testdata/documents/refused/fastmcp.json")
 		_, err := Validate(id, body, ProfileMCP, Supported{})
 		var e *Error
 		if !errors.As(err, &e) || e.Rule != "DOC-09" || !strings.Contains(e.Hint, "wildcard") || !strings.Contains(e.Hint, "any port") {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/bonafide-id/bonafide/cimd"
 	"github.com/bonafide-id/bonafide/cimd/cimdtest"
@@ -34,7 +35,7 @@ func (t *town) shapes(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
 		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\t%s\n", s.Name, strings.Join(doc.AuthMethods, " or "),
-			where(doc), doc.Freshness.Lifetime, notes(doc))
+			where(doc), doc.Freshness.Lifetime.Round(time.Second), notes(doc))
 	}
 	if err := tw.Flush(); err != nil {
 		return err

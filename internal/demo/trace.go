@@ -164,8 +164,11 @@ func (t *trace) events(kind audit.Type) []audit.Event {
 // decision tells what the guard of the MCP server decided.
 func (t *trace) decision(d resource.Decision) {
 	what := d.Method
-	if d.Tool != "" {
+	switch {
+	case d.Tool != "":
 		what = "tools/call " + d.Tool
+	case what == "":
+		what = "a request without a message"
 	}
 	switch {
 	case d.Allowed:

@@ -115,6 +115,11 @@ func (r *reading) warn(rule, member, text string) {
 	r.findings = append(r.findings, Finding{rule, member, SeverityWarning, text})
 }
 
+// found reports whether a rule has an error already.
+func (r *reading) found(rule string) bool {
+	return slices.ContainsFunc(r.findings, func(f Finding) bool { return f.Rule == rule && f.Severity == SeverityError })
+}
+
 // optional returns a member, or nil if it is absent. A null counts as absent:
 // some generators write it for a value they do not have.
 func (r *reading) optional(name string) *value {

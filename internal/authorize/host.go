@@ -3,6 +3,7 @@ package authorize
 import (
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/publicsuffix"
 
@@ -21,27 +22,27 @@ type hostView struct {
 	Long bool // smaller letters
 }
 
-// hostRoom is how many characters of a host are shown at the largest size.
-const hostRoom = 36
+// What fits on one line: at the largest size, and at the smaller one. A host that
+// is broken over lines can be read as two; so only a registered domain that is
+// too long by itself is.
+const (
+	largeRoom = 21
+	hostRoom  = 24
+)
 
 func newHostView(host string) hostView {
 	host = strings.ToLower(host)
 	v := hostView{Main: registrable(host)}
 	v.Sub = strings.TrimSuffix(host, v.Main)
-	for len(v.Sub)+len(v.Main) > hostRoom && v.Sub != "" {
-		v.Cut = "…"
-		_, rest, ok := strings.Cut(v.Sub, ".")
-		if !ok {
-			rest = ""
-		}
-		v.Sub = rest
+	for v.length() > hostRoom && v.Sub != "" {
+		v.Cut = "…."
+		_, v.Sub, _ = strings.Cut(v.Sub, ".")
 	}
-	if v.Cut != "" {
-		v.Cut += "."
-	}
-	v.Long = len(v.Cut)+len(v.Sub)+len(v.Main) > 24
+	v.Long = v.length() > largeRoom
 	return v
 }
+
+func (v hostView) length() int { return utf8.RuneCountInString(v.Cut) + len(v.Sub) + len(v.Main) }
 
 // String returns the host as shown.
 func (v hostView) String() string { return v.Cut + v.Sub + v.Main }
@@ -64,9 +65,9 @@ func headline(c *directory.Client) hostView {
 	case c.Host != "":
 		return newHostView(c.Host)
 	case c.Name != "":
-		return hostView{Main: c.Name, Long: len(c.Name) > 24}
+		return hostView{Main: c.Name, Long: utf8.RuneCountInString(c.Name) > largeRoom}
 	}
-	return hostView{Main: c.ID, Long: len(c.ID) > 24}
+	return hostView{Main: c.ID, Long: len(c.ID) > largeRoom}
 }
 
 // destination is where the answer goes, in words (CONS-02).

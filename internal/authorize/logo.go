@@ -1,6 +1,7 @@
 package authorize
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -11,14 +12,22 @@ import (
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
-// logoLife is how long the address of a logo on a consent page works.
-const logoLife = time.Hour
+const (
+	logoLife = time.Hour              // how long the address of a logo on a page works
+	logoWait = 300 * time.Millisecond // how long a page waits for a logo that is not in the cache
+)
 
 // logoURL returns where the page finds the client's logo, or "" if it shows
-// none: only clients that an operator vouched for get one (CONS-08). The address
-// is sealed, so that nobody can use us to fetch the picture of their choice.
-func (h *Handler) logoURL(a *attempt) string {
+// none: only clients that an operator vouched for get one (CONS-08), and only
+// when the picture is there, so that nobody looks at a broken one. The address is
+// sealed: nobody can use us to fetch the picture of their choice.
+func (h *Handler) logoURL(ctx context.Context, a *attempt) string {
 	if a.client.Doc == nil || a.client.Doc.LogoURI == "" || !vouched(a.client) {
+		return ""
+	}
+	ctx, stop := context.WithTimeout(ctx, logoWait)
+	defer stop()
+	if _, err := h.Directory.Logo(ctx, a.client.ID); err != nil {
 		return ""
 	}
 	sealed, err := h.Sealer.Seal(purposeLogo, h.Now().Add(logoLife), a.client.ID)

@@ -87,7 +87,7 @@ func (h *Handler) ask(w http.ResponseWriter, r *http.Request, a *attempt, q ques
 	}
 	name := clientName(a.client, a.req.UILocales)
 	v := consentView{
-		Headline: headline(a.client), Name: name, Logo: h.logoURL(a), Proof: a.proof(h.Edge.BrandName()),
+		Headline: headline(a.client), Name: name, Logo: h.logoURL(r.Context(), a), Proof: a.proof(h.Edge.BrandName()),
 		Resource: resourceName(a), Account: accountName(q.user.User),
 		Destination: newDestination(a.redirect), Changed: q.changed,
 		Warnings: a.warnings(&q, name, h.Edge.BrandName()),

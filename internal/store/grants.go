@@ -16,6 +16,10 @@ func (g *Grant) columns() []any {
 		&g.AuthMethod, &g.KeyThumbprint, instant{&g.AuthTime}, &g.ACR, words{&g.AMR}, &g.Nonce, instant{&g.Created}, instant{&g.LastUsed}, instant{&g.Ended}, &g.EndReason}
 }
 
+// lastUsed is when a grant was last used: a rotation writes nothing but the next
+// refresh token, so that its time is the newest token's.
+const lastUsed = `COALESCE((SELECT r.created_at FROM refresh_tokens r WHERE r.grant_id = g.id ORDER BY r.generation DESC LIMIT 1), g.last_used_at)`
+
 // standing is what a grant's user and client look like now. The clause and the
 // condition belong together: the first tells why, the second decides.
 const (
@@ -47,7 +51,7 @@ func (s standing) err() error {
 func (s *Store) GrantActive(ctx context.Context, grantID string) (Grant, error) {
 	var g Grant
 	var st standing
-	err := s.get(ctx, append(g.columns(), &st), `SELECT `+grantColumns+`, `+standingColumns+` FROM grants g WHERE g.id = $1`, grantID)
+	err := s.get(ctx, append(g.columns(), instant{&g.LastUsed}, &st), `SELECT `+grantColumns+`, `+lastUsed+`, `+standingColumns+` FROM grants g WHERE g.id = $1`, grantID)
 	if err != nil {
 		return Grant{}, wrap("find grant", err)
 	}
@@ -58,16 +62,16 @@ func (s *Store) GrantActive(ctx context.Context, grantID string) (Grant, error) 
 // after: those of one user, or all when userID is empty. The limit is 100 by
 // default and 1000 at most.
 func (s *Store) Grants(ctx context.Context, userID, after string, limit int) ([]Grant, error) {
-	query := `SELECT ` + grantColumns + ` FROM grants g WHERE g.user_id = $1 AND g.id > $2 AND g.ended_at IS NULL ORDER BY g.id LIMIT $3`
+	query := `SELECT ` + grantColumns + `, ` + lastUsed + ` FROM grants g WHERE g.user_id = $1 AND g.id > $2 AND g.ended_at IS NULL ORDER BY g.id LIMIT $3`
 	args := []any{userID, after, bound(limit, 100, 1000)}
 	if userID == "" {
-		query = `SELECT ` + grantColumns + ` FROM grants g WHERE g.id > $1 AND g.ended_at IS NULL ORDER BY g.id LIMIT $2`
+		query = `SELECT ` + grantColumns + `, ` + lastUsed + ` FROM grants g WHERE g.id > $1 AND g.ended_at IS NULL ORDER BY g.id LIMIT $2`
 		args = args[1:]
 	}
 	var out []Grant
 	err := s.list(ctx, func(scan func(...any) error) error {
 		var g Grant
-		err := scan(g.columns()...)
+		err := scan(append(g.columns(), instant{&g.LastUsed})...)
 		out = append(out, g)
 		return err
 	}, query, args...)

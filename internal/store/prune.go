@@ -29,8 +29,13 @@ var prunings = []struct {
 	keep  time.Duration
 	query string
 }{
+	// A rotation does not touch its grant: those still in use are moved on first.
+	{ReplayWindow, `UPDATE grants SET expires_at = (SELECT MAX(r.expires_at) FROM refresh_tokens r WHERE r.grant_id = grants.id) WHERE id IN
+		(SELECT g.id FROM grants g WHERE g.ended_at IS NULL AND g.expires_at < $1
+		AND EXISTS (SELECT 1 FROM refresh_tokens r WHERE r.grant_id = g.id AND r.expires_at >= $1) ORDER BY g.expires_at LIMIT $2)`},
 	{ReplayWindow, `UPDATE grants SET ended_at = $1, end_reason = 'expired' WHERE id IN
-		(SELECT id FROM grants WHERE ended_at IS NULL AND expires_at < $1 ORDER BY expires_at LIMIT $2)`},
+		(SELECT g.id FROM grants g WHERE g.ended_at IS NULL AND g.expires_at < $1
+		AND NOT EXISTS (SELECT 1 FROM refresh_tokens r WHERE r.grant_id = g.id AND r.expires_at >= $1) ORDER BY g.expires_at LIMIT $2)`},
 	{GrantHistory, `DELETE FROM grants WHERE id IN
 		(SELECT id FROM grants WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2)`},
 	{GrantHistory, `DELETE FROM consents WHERE (user_id, client_id, resource) IN

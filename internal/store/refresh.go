@@ -6,9 +6,6 @@ import (
 	"time"
 )
 
-// A grant notes its last use at most this often: the note is for people.
-const lastUsedGrain = 5 * time.Minute
-
 // FindRefresh returns a refresh token and its grant in one indexed read. A token
 // that was used is returned without an error and with Used set: the caller
 // decides between the grace of a lost answer and reuse (TOK-11, TOK-12). With
@@ -18,9 +15,10 @@ func (s *Store) FindRefresh(ctx context.Context, h Hash, now time.Time) (Refresh
 	r := Refresh{Hash: h}
 	var g Grant
 	var st standing
-	err := s.get(ctx, append([]any{&r.GrantID, &r.Generation, scopesAt(&r.Scopes), instant{&r.Expires}, instant{&r.Absolute},
+	var issued time.Time
+	err := s.get(ctx, append([]any{instant{&issued}, &r.GrantID, &r.Generation, scopesAt(&r.Scopes), instant{&r.Expires}, instant{&r.Absolute},
 		instant{&r.UsedAt}, &r.Successor, &r.Grace, &r.SuccessorUsed, &st}, g.columns()...),
-		`SELECT r.grant_id, r.generation, r.scopes, r.expires_at, r.absolute_at, n.created_at, n.hash, n.grace,
+		`SELECT r.created_at, r.grant_id, r.generation, r.scopes, r.expires_at, r.absolute_at, n.created_at, n.hash, n.grace,
 			n.hash IS NOT NULL AND EXISTS (SELECT 1 FROM refresh_tokens m WHERE m.grant_id = r.grant_id AND m.generation = r.generation + 2),
 			`+standingColumns+`, `+grantColumns+`
 		FROM refresh_tokens r JOIN grants g ON g.id = r.grant_id
@@ -29,7 +27,10 @@ func (s *Store) FindRefresh(ctx context.Context, h Hash, now time.Time) (Refresh
 	if err != nil {
 		return Refresh{}, Grant{}, wrap("find refresh token", err)
 	}
-	r.Used = !r.UsedAt.IsZero()
+	g.LastUsed = r.UsedAt // its newest token but for a race
+	if r.Used = !r.UsedAt.IsZero(); !r.Used {
+		g.LastUsed = issued
+	}
 	if r.Scopes == nil {
 		r.Scopes = g.Scopes
 	}
@@ -57,20 +58,12 @@ func (s *Store) RotateRefresh(ctx context.Context, r Rotation, now time.Time) er
 		return wrap("rotate refresh token", err)
 	}
 	return wrap("rotate refresh token", s.write(ctx, func(t *tx) error {
-		var grantID string
-		var lastUsed, expires time.Time
-		err := t.get([]any{&grantID, instant{&expires}, instant{&lastUsed}}, rotate,
-			r.Old, r.New.Hash, lists[0], micros(now), micros(r.New.Expires), micros(r.New.Absolute), r.Grace)
-		if errors.Is(err, ErrNotFound) {
-			return t.whyNotRefresh(r.Old, now)
-		}
+		n, err := t.exec(rotate, r.Old, r.New.Hash, lists[0], micros(now), micros(r.New.Expires), micros(r.New.Absolute), r.Grace)
 		if err != nil {
 			return err
 		}
-		if now.Sub(lastUsed) >= lastUsedGrain {
-			if _, err := t.exec(`UPDATE grants SET last_used_at = $2, expires_at = $3 WHERE id = $1`, grantID, micros(now), micros(expires)); err != nil {
-				return err
-			}
+		if n == 0 {
+			return t.whyNotRefresh(r.Old, now)
 		}
 		return t.record(now, r.Events...)
 	}))
@@ -86,8 +79,7 @@ const rotate = `INSERT INTO refresh_tokens (grant_id, generation, hash, scopes, 
 		CASE WHEN $6 = 0 OR $6 > o.absolute_at THEN o.absolute_at ELSE $6 END, $7
 	FROM refresh_tokens o JOIN grants g ON g.id = o.grant_id
 	WHERE o.hash = $1 AND o.expires_at > $4 AND ` + standingHolds + `
-	ON CONFLICT (grant_id, generation) DO NOTHING
-	RETURNING grant_id, expires_at, (SELECT g.last_used_at FROM grants g WHERE g.id = refresh_tokens.grant_id)`
+	ON CONFLICT (grant_id, generation) DO NOTHING`
 
 // insertRefresh writes the first refresh token of a family.
 func (t *tx) insertRefresh(r NewRefresh, grantID string, now time.Time) error {

@@ -11,6 +11,8 @@ import (
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
+// A refusal with one of these hints is the same whatever the cause: what the
+// store knows about a secret is not for somebody who merely presents it.
 const (
 	hintCode = "the code is not known, has expired or was used before; start again at the authorization endpoint"
 	hintGone = "what was granted has ended; start again at the authorization endpoint"
@@ -31,13 +33,13 @@ func (h *Handler) findCode(ctx context.Context, is *issue) error {
 	tries := string(hash[:])
 	switch {
 	case code.Grant.ClientID != is.client.ID:
-		return invalidGrant("TOK-04", hintCode, "the code belongs to another client")
+		return invalidGrant("TOK-03", hintCode, "the code belongs to another client")
 	case is.redirectURI != "" && is.redirectURI != code.RedirectURI:
 		return invalidGrant("TOK-05", "redirect_uri is not the one of the authorization request, including its port", "wrong redirect_uri")
 	case !slices.Contains(code.Grant.AuthMethods, is.client.Method):
-		return oauth.Refuse(oauth.InvalidClient, "the client authenticates in another way than its document said when the code was issued").Under("DO-30")
+		return oauth.Refuse(oauth.InvalidClient, "the client authenticates in another way than its document said when the code was issued").Under("DOC-18")
 	case !h.verifier.Allow(tries):
-		return invalidGrant("TOK-04", hintCode, "too many wrong verifiers")
+		return invalidGrant("TOK-03", hintCode, "too many wrong verifiers")
 	case !oauth.VerifierMatches(is.verifier, code.Challenge):
 		h.verifier.Failed(tries)
 		return invalidGrant("TOK-04", "code_verifier does not match the code_challenge", "wrong verifier")

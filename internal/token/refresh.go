@@ -29,7 +29,7 @@ func (h *Handler) findRefresh(ctx context.Context, is *issue) error {
 	}
 	is.refresh, is.grant = refresh, grant
 	if grant.ClientID != is.client.ID {
-		return invalidGrant("TOK-13", hintRefresh, "the refresh token belongs to another client")
+		return invalidGrant("TOK-16", hintRefresh, "the refresh token belongs to another client")
 	}
 	if weaker(is.client, grant) {
 		return oauth.Refuse(oauth.InvalidClient, "the grant began with a stronger client authentication than this request has").Under("DOC-18")
@@ -108,7 +108,7 @@ func (h *Handler) again(ctx context.Context, is *issue) error {
 	}
 	return h.reuse(ctx, is, reused{
 		rule: "TOK-11", what: "refresh token",
-		refusal: invalidGrant("TOK-11", hintRefresh, "the refresh token was used before; its grant was ended"),
+		refusal: invalidGrant("TOK-16", hintRefresh, "the refresh token was used before; its grant was ended"),
 	})
 }
 

@@ -143,52 +143,55 @@ func TestRecentIsBounded(t *testing.T) {
 }
 
 func TestGate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newGate(1, 5*time.Second)
-		leave, err := g.enter(t.Context())
+	t.Run("attack DS-11: a few sign-ins run, some wait, the rest hear at once that we are busy", func(t *testing.T) {
+		synctest.Test(t, testGate)
+	})
+}
+
+func testGate(t *testing.T) {
+	g := newGate(1, 5*time.Second)
+	leave, err := g.enter(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	entered := make(chan func())
+	go func() {
+		l, err := g.enter(t.Context())
 		if err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
-		t.Run("DS-11 a sign-in waits for its turn", func(t *testing.T) {})
-		entered := make(chan func())
+		entered <- l
+	}()
+	synctest.Wait()
+	leave()
+	leave = <-entered
+
+	began := time.Now()
+	if _, err := g.enter(t.Context()); !errors.Is(err, errBusy) || time.Since(began) != 5*time.Second {
+		t.Errorf("DS-11: after %v: %v", time.Since(began), err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := g.enter(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller that left: %v", err)
+	}
+	refused := make(chan error, 100)
+	for range 100 {
 		go func() {
 			l, err := g.enter(t.Context())
-			if err != nil {
-				t.Error(err)
+			if err == nil {
+				l()
 			}
-			entered <- l
+			refused <- err
 		}()
-		synctest.Wait()
-		leave()
-		leave = <-entered
-
-		began := time.Now()
-		if _, err := g.enter(t.Context()); !errors.Is(err, errBusy) || time.Since(began) != 5*time.Second {
-			t.Errorf("DS-11: after %v: %v", time.Since(began), err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if _, err := g.enter(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("a caller that left: %v", err)
-		}
-		refused := make(chan error, 100)
-		for range 100 {
-			go func() {
-				l, err := g.enter(t.Context())
-				if err == nil {
-					l()
-				}
-				refused <- err
-			}()
-		}
-		synctest.Wait()
-		if len(refused) != 100-cap(g.waiting) {
-			t.Errorf("DS-11: %d refused at once, want all but %d", len(refused), cap(g.waiting))
-		}
-		leave()
-		synctest.Wait()
-		if len(refused) != 100 || len(g.running) != 0 || len(g.waiting) != 0 {
-			t.Errorf("%d answers, %d running, %d waiting", len(refused), len(g.running), len(g.waiting))
-		}
-	})
+	}
+	synctest.Wait()
+	if len(refused) != 100-cap(g.waiting) {
+		t.Errorf("DS-11: %d refused at once, want all but %d", len(refused), cap(g.waiting))
+	}
+	leave()
+	synctest.Wait()
+	if len(refused) != 100 || len(g.running) != 0 || len(g.waiting) != 0 {
+		t.Errorf("%d answers, %d running, %d waiting", len(refused), len(g.running), len(g.waiting))
+	}
 }

@@ -63,14 +63,15 @@ func (f *failure) add(err *Error, now time.Time, base time.Duration) {
 }
 
 // hostFailed reports whether the whole host is out of reach. A time limit may be
-// the fault of one slow path and is not.
+// the fault of one slow path, and a refused address that of one URL without an
+// explicit rule: they count against the URL alone.
 func hostFailed(err *Error) bool {
 	cause, ok := errors.AsType[*safehttp.Error](err)
 	if err.Kind != KindFetch || !ok {
 		return false
 	}
 	switch cause.Kind {
-	case safehttp.KindAddress, safehttp.KindDNS, safehttp.KindConnect, safehttp.KindTLS:
+	case safehttp.KindDNS, safehttp.KindConnect, safehttp.KindTLS:
 		return true
 	}
 	return false

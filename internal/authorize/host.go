@@ -22,13 +22,10 @@ type hostView struct {
 	Long bool // smaller letters
 }
 
-// What fits on one line: at the largest size, and at the smaller one. A host that
-// is broken over lines can be read as two; so only a registered domain that is
-// too long by itself is.
-const (
-	largeRoom = 21
-	hostRoom  = 24
-)
+// hostRoom is how many characters of a host fit on one line of a phone. A host
+// that is broken over lines can be read as two, so only a registered domain that
+// is longer by itself is broken.
+const hostRoom = 20
 
 func newHostView(host string) hostView {
 	host = strings.ToLower(host)
@@ -38,7 +35,7 @@ func newHostView(host string) hostView {
 		v.Cut = "…."
 		_, v.Sub, _ = strings.Cut(v.Sub, ".")
 	}
-	v.Long = v.length() > largeRoom
+	v.Long = v.length() > hostRoom
 	return v
 }
 
@@ -65,9 +62,9 @@ func headline(c *directory.Client) hostView {
 	case c.Host != "":
 		return newHostView(c.Host)
 	case c.Name != "":
-		return hostView{Main: c.Name, Long: utf8.RuneCountInString(c.Name) > largeRoom}
+		return hostView{Main: c.Name, Long: utf8.RuneCountInString(c.Name) > hostRoom}
 	}
-	return hostView{Main: c.ID, Long: len(c.ID) > largeRoom}
+	return hostView{Main: c.ID, Long: len(c.ID) > hostRoom}
 }
 
 // destination is where the answer goes, in words (CONS-02).

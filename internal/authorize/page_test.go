@@ -413,7 +413,7 @@ func TestHosts(t *testing.T) {
 		{"93.184.216.34", "", "", "93.184.216.34"},
 		{"localhost", "", "", "localhost"},
 		{"good.test", "", "", "good.test"},
-		{"login.accounts.claude.ai.secure-sign-in.attacker.example.net", "….", "attacker.", "example.net"},
+		{"login.accounts.claude.ai.secure-sign-in.attacker.example.net", "….", "", "example.net"},
 		{strings.Repeat("a", 63) + ".evil.com", "….", "", "evil.com"},
 		{strings.Repeat("a.", 100) + strings.Repeat("b", 40) + ".com", "….", "", strings.Repeat("b", 40) + ".com"},
 	}

@@ -144,7 +144,7 @@ func TestDisplayHost(t *testing.T) {
 	for in, want := range map[string]string{
 		"good.test": "good.test", "GOOD.Test": "good.test", "[::1]": "[::1]", "127.0.0.1": "127.0.0.1",
 		"xn--80ak6aa92e.test": "xn--80ak6aa92e.test", "XN--80AK6AA92E.test": "xn--80ak6aa92e.test",
-		"bücher.example": "xn--bcher-kva.example", "аррӏе.test": "xn--80ak6aa92e.test",
+		"bücher.example": "xn--bcher-kva.example", "xn--é": `"xn--\u00e9"`, "аррӏе.test": "xn--80ak6aa92e.test",
 	} {
 		t.Run("CONS-15, attack CU-26: "+in, func(t *testing.T) {
 			if got := DisplayHost(in); got != want {

@@ -132,6 +132,16 @@ func TestForeignHosts(t *testing.T) {
 			t.Errorf("got %v", got)
 		}
 	})
+	t.Run("DOC-25 a host without a registrable domain stands for itself", func(t *testing.T) {
+		id, err := URLRules{Loopback: true}.Parse("http://localhost:8080/c.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &Document{ID: id, RedirectURIs: []string{"https://localhost/cb", "https://com/cb"}}
+		if got := d.ForeignHosts(true); !slices.Equal(got, []string{"com"}) {
+			t.Errorf("got %v", got)
+		}
+	})
 	t.Run("DOC-24 a document without redirects is not loopback only", func(t *testing.T) {
 		if (&Document{}).LoopbackOnly() {
 			t.Error("it is")

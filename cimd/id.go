@@ -27,6 +27,12 @@ type URLRules struct {
 	AllowTestNames bool     // accept hosts under .test and .example: for tests, demos and documentation
 	Loopback       bool     // development: accept localhost, 127.0.0.1 and [::1], any port, also with http (URL-18)
 	Ports          []uint16 // ports accepted besides 443 (URL-06)
+	// Reserved are URLs that name something else and so can never be a client:
+	// the server's own issuer, other issuers, protected resources. A client under
+	// such a name could obtain tokens whose subject or audience is mistaken for
+	// it. The case of the host, the port 443 and a final slash make no
+	// difference here (URL-14).
+	Reserved []string
 }
 
 // Parse checks a client_id with the strict rules. An error is always a *Error
@@ -58,7 +64,7 @@ func (u URLRules) check(p *urlParts) *fault {
 	local := u.Loopback && isLoopbackHost(p.host)
 	switch {
 	case p.scheme == "http" && !local:
-		return &fault{"URL-18", "uses http; a client_id is an https URL"}
+		return &fault{"URL-18", "uses http; use https"}
 	case p.fragment:
 		return &fault{"URL-05", "has a fragment (a # sign); remove it"}
 	case p.path == "":
@@ -67,6 +73,8 @@ func (u URLRules) check(p *urlParts) *fault {
 		return &fault{"URL-09", "has the path / alone; publish the document under a path of its own"}
 	case p.query && !u.AllowQuery:
 		return &fault{"URL-08", "has a query; publish the document under a path of its own"}
+	case u.reserved(p):
+		return &fault{"URL-14", "is the URL of a server or a resource and not of a client"}
 	case local:
 		return nil
 	case p.port != 443 && !slices.Contains(u.Ports, p.port):
@@ -77,6 +85,15 @@ func (u URLRules) check(p *urlParts) *fault {
 		return nil
 	}
 	return checkPublicName(p.host, u.AllowTestNames)
+}
+
+// reserved reports whether p is one of the URLs that are no clients.
+func (u URLRules) reserved(p *urlParts) bool {
+	return slices.ContainsFunc(u.Reserved, func(raw string) bool {
+		q, f := splitURL(raw)
+		return f == nil && p.scheme == q.scheme && p.port == q.port && strings.EqualFold(p.host, q.host) &&
+			strings.TrimSuffix(p.path, "/") == strings.TrimSuffix(q.path, "/")
+	})
 }
 
 // LooksLikeURL reports whether a client_id asks to be treated as a URL: it has

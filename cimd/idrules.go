@@ -80,7 +80,7 @@ func schemeFault(raw string) *fault {
 	case ok && lower == "https":
 		return &fault{"URL-01", "has upper-case letters in its scheme; write https"}
 	case ok && lower == "http":
-		return &fault{"URL-18", "uses http; a client_id is an https URL"}
+		return &fault{"URL-18", "uses http; use https"}
 	}
 	return &fault{"URL-01", "is not an https URL"}
 }

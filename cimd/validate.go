@@ -64,7 +64,7 @@ func read(id ID, body []byte, p Profile, s Supported) *reading {
 	r := &reading{id: id, prof: prof, sup: s.withDefaults(), doc: &Document{ID: id, DefaultMaxAge: -1}}
 	switch {
 	case !ok:
-		r.fail("DOC-12", "", "the server is configured with a profile that does not exist")
+		r.fail("", "", "the server is configured with a profile that does not exist")
 		return r
 	case id.IsZero():
 		r.fail("DOC-02", "", "there is no client_id to compare with")
@@ -168,6 +168,15 @@ func (r *reading) list(rule, name string, v *value) (out []string, ok bool) {
 		}
 	}
 	return out, ok
+}
+
+// locate names the item of list v that holds text, or the member itself where
+// there is no list.
+func locate(name string, v *value, text string) string {
+	if v == nil || v.kind != kindArray {
+		return name
+	}
+	return at(name, slices.IndexFunc(v.items, func(item value) bool { return item.text == text }))
 }
 
 // at names an item of an array.

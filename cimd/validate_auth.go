@@ -200,12 +200,16 @@ func (r *reading) checkAuthMethods() {
 	}
 	lostKeys := false
 	for _, m := range r.methods {
+		where := memberMethod
+		if hasList && (!hasSingle || r.prof.methodList) {
+			where = locate(memberMethods, r.root.get(memberMethods), m)
+		}
 		switch {
 		case (m == oauth.MethodPrivateKeyJWT || m == methodSelfSigned) && r.keyless:
 			lostKeys = true
-			r.warn("DOC-19", memberMethod, "cannot be used for want of keys: publish jwks_uri or jwks")
+			r.warn("DOC-19", where, "cannot be used for want of keys: publish jwks_uri or jwks")
 		case !slices.Contains(r.sup.AuthMethods, m):
-			r.warn("DOC-16", memberMethod, "has a value that is not supported here and was left out; supported: "+strings.Join(r.sup.AuthMethods, ", "))
+			r.warn("DOC-16", where, "is not supported here and was left out; supported: "+strings.Join(r.sup.AuthMethods, ", "))
 		case m == oauth.MethodPrivateKeyJWT && r.noSigAlg:
 			// The warning stands at token_endpoint_auth_signing_alg.
 		case m == oauth.MethodPrivateKeyJWT:

@@ -64,6 +64,9 @@ func TestTolerance(t *testing.T) {
 		{"DOC-07 a statement that is not JSON is ignored", statement(`[]`), Supported{}, ProfileMCP, []string{"DOC-07"}, name, "Good"},
 
 		{"DOC-08 no redirect URIs are needed without authorization_code", spoil{"redirect_uris": "", "grant_types": `["client_credentials"]`}, Supported{GrantTypes: []string{"client_credentials"}}, ProfileMCP, nil, grants, "client_credentials"},
+		{"DOC-08 redirect_uris may then be null", spoil{"redirect_uris": "null", "grant_types": `["client_credentials"]`}, Supported{GrantTypes: []string{"client_credentials"}}, ProfileMCP, []string{"DOC-21"}, appType, "web"},
+		{"DOC-08 or empty", spoil{"redirect_uris": "[]", "grant_types": `["client_credentials"]`}, Supported{GrantTypes: []string{"client_credentials"}}, ProfileMCP, nil, appType, "web"},
+		{"DOC-16 a warning names the place, also after a repetition", spoil{methods: `["none","none","foo"]`}, Supported{}, ProfileMCP, []string{"DOC-14", "DOC-16"}, func(d *Document) any { return d.Warnings[1].Member }, methods + "[2]"},
 		{"DOC-09, AUTHZ-04 loopback redirects in all three spellings, with and without port", spoil{"redirect_uris": `["http://localhost/cb","http://127.0.0.1:8080/cb","http://[::1]/cb","http://localhost"]`}, Supported{}, ProfileMCP, nil, appType, "native"},
 		{"DOC-09 a repeated redirect URI counts once", spoil{"redirect_uris": `["https://good.test/cb","https://good.test/cb"]`}, Supported{}, ProfileMCP, []string{"DOC-08"}, func(d *Document) any { return strings.Join(d.RedirectURIs, " ") }, "https://good.test/cb"},
 		{"DOC-11 a private-use scheme by the switch", redirect("com.example.app:/cb?x=1"), Supported{PrivateUseSchemes: true}, ProfileMCP, nil, func(d *Document) any { return d.RedirectURIs[1] }, "com.example.app:/cb?x=1"},

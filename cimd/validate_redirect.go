@@ -14,24 +14,12 @@ const MaxRedirectURIs = 100
 // checkGrants intersects grant_types and response_types with what is supported
 // (DOC-20, DOC-22). Only an intersection without a usable grant is an error.
 func (r *reading) checkGrants() {
-	r.grants = []string{oauth.GrantAuthorizationCode}
-	if v := r.optional("grant_types"); v != nil {
-		list, ok := r.list("DOC-20", "grant_types", v)
-		if !ok {
-			return
-		}
-		r.grants = list
+	var ok1, ok2 bool
+	r.grants, r.doc.GrantTypes, ok1 = r.capabilities("grant_types", oauth.GrantAuthorizationCode, r.sup.GrantTypes)
+	_, r.doc.ResponseTypes, ok2 = r.capabilities("response_types", responseCode, r.sup.ResponseTypes)
+	if !ok1 || !ok2 {
+		return
 	}
-	responses := []string{responseCode}
-	if v := r.optional("response_types"); v != nil {
-		list, ok := r.list("DOC-20", "response_types", v)
-		if !ok {
-			return
-		}
-		responses = list
-	}
-	r.doc.GrantTypes = r.supportedOf("grant_types", r.grants, r.sup.GrantTypes)
-	r.doc.ResponseTypes = r.supportedOf("response_types", responses, r.sup.ResponseTypes)
 	if len(r.doc.ResponseTypes) == 0 && slices.Contains(r.doc.GrantTypes, oauth.GrantAuthorizationCode) {
 		r.warn("DOC-20", "response_types", "has no supported value, so authorization_code cannot be used")
 		r.doc.GrantTypes = slices.DeleteFunc(r.doc.GrantTypes, func(g string) bool { return g == oauth.GrantAuthorizationCode })
@@ -42,17 +30,25 @@ func (r *reading) checkGrants() {
 	}
 }
 
-// supportedOf returns the declared values that are supported and warns of the others.
-func (r *reading) supportedOf(name string, declared, supported []string) []string {
-	out := make([]string, 0, len(declared))
-	for i, d := range declared {
-		if slices.Contains(supported, d) {
-			out = append(out, d)
-		} else {
-			r.warn("DOC-20", at(name, i), "is not supported here and was left out")
+// capabilities reads a list of capabilities. It returns the declared values, or
+// the one that is implied if there is no list, and those that are supported.
+func (r *reading) capabilities(name, implied string, supported []string) (declared, usable []string, ok bool) {
+	v := r.optional(name)
+	declared = []string{implied}
+	if v != nil {
+		if declared, ok = r.list("DOC-20", name, v); !ok {
+			return nil, nil, false
 		}
 	}
-	return out
+	usable = make([]string, 0, len(declared))
+	for _, d := range declared {
+		if slices.Contains(supported, d) {
+			usable = append(usable, d)
+		} else {
+			r.warn("DOC-20", locate(name, v, d), "is not supported here and was left out")
+		}
+	}
+	return declared, usable, true
 }
 
 // checkRedirects requires good redirect URIs where a grant needs one (DOC-08),
@@ -60,16 +56,17 @@ func (r *reading) supportedOf(name string, declared, supported []string) []strin
 func (r *reading) checkRedirects() {
 	needed := slices.Contains(r.doc.GrantTypes, oauth.GrantAuthorizationCode)
 	v := r.root.get("redirect_uris")
-	if v == nil && !needed {
-		r.applicationType()
-		return
+	if !needed {
+		v = r.optional("redirect_uris")
 	}
-	if v == nil {
+	switch {
+	case v != nil:
+		r.doc.RedirectURIs = r.redirects("redirect_uris", v)
+		if needed && v.kind == kindArray && len(v.items) == 0 {
+			r.fail("DOC-08", "redirect_uris", "is an empty list; authorization_code needs at least one redirect URI")
+		}
+	case needed:
 		r.fail("DOC-08", "redirect_uris", "is missing; authorization_code needs at least one redirect URI")
-		return
-	}
-	if r.doc.RedirectURIs = r.redirects("redirect_uris", v); len(v.items) == 0 && v.kind == kindArray && needed {
-		r.fail("DOC-08", "redirect_uris", "is an empty list; authorization_code needs at least one redirect URI")
 	}
 	r.applicationType()
 }

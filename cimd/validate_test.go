@@ -366,6 +366,13 @@ func TestValidateArguments(t *testing.T) {
 	if Profile("cimd-99").Valid() || !Profile("").Valid() || !ProfileCIMD02.Valid() {
 		t.Error("Profile.Valid is wrong")
 	}
+	t.Run("DOC-20, DOC-22 the implied grant is not supported", func(t *testing.T) {
+		_, err := Validate(id, document(spoil{"grant_types": ""}), ProfileMCP, Supported{GrantTypes: []string{"client_credentials"}})
+		var e *Error
+		if !errors.As(err, &e) || e.Rule != "DOC-20" {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("FETCH-09, FETCH-10 a document beyond 5 KiB has a warning", func(t *testing.T) {
 		doc, err := Validate(id, document(spoil{"x": `"` + strings.Repeat("y", 6000) + `"`}), ProfileMCP, Supported{})
 		if err != nil || len(doc.Warnings) != 1 || doc.Warnings[0].Rule != "FETCH-09" {

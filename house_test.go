@@ -51,6 +51,7 @@ var annexes = map[string]string{
 	"internal/housetest":       "internal/server",
 	"internal/housetest/count": "internal/server",
 	"internal/demo":            "internal/server",
+	"internal/browse":          "internal/server",
 }
 
 // visitors are programs: they may import any front room, and no back room

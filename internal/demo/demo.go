@@ -21,6 +21,7 @@ import (
 	"github.com/bonafide-id/bonafide/cimd/cimdtest"
 	"github.com/bonafide-id/bonafide/client"
 	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/internal/browse"
 	"github.com/bonafide-id/bonafide/internal/login"
 	"github.com/bonafide-id/bonafide/internal/server"
 	"github.com/bonafide-id/bonafide/internal/store"
@@ -57,6 +58,7 @@ type town struct {
 	john     *john
 	github   *github
 
+	ctx  context.Context // of the whole run: the agent's callbacks take none
 	stop context.CancelFunc
 	done sync.WaitGroup
 }
@@ -66,6 +68,7 @@ type town struct {
 func Run(ctx context.Context, o Options) error {
 	t := &town{opts: o, trace: newTrace(o.Out, o.Color)}
 	ctx, t.stop = context.WithCancel(ctx)
+	t.ctx = ctx
 	defer t.close()
 	if err := t.build(ctx); err != nil {
 		return fmt.Errorf("set up: %w", err)
@@ -221,7 +224,11 @@ func (t *town) startServer(ctx context.Context, ln net.Listener) error {
 
 // addJohn does what `bonafide user add` does, through the same file.
 func (t *town) addJohn(ctx context.Context, path string) error {
-	t.john = &john{town: t, password: oauth.RandomToken(9)}
+	b, err := browse.New(browse.Config{RootCAs: t.ca.pool()})
+	if err != nil {
+		return err
+	}
+	t.john = &john{town: t, password: oauth.RandomToken(9), browser: b}
 	u, err := login.NewUser(userName, "john@acme.example", t.john.password, time.Now())
 	if err != nil {
 		return err
@@ -242,7 +249,7 @@ func (t *town) open(url string) error {
 		return nil
 	}
 	t.done.Go(func() {
-		if err := t.john.visit(url); err != nil {
+		if err := t.john.visit(t.ctx, url); err != nil && t.ctx.Err() == nil {
 			t.john.failed(err)
 			t.stop()
 		}

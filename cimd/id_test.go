@@ -51,7 +51,7 @@ func mustID(t testing.TB, raw string) ID {
 
 func TestParseValid(t *testing.T) {
 	for _, l := range readIDs(t, "ids_valid.txt") {
-		t.Run(l.reason, func(t *testing.T) {
+		t.Run("URL-01 "+strings.Replace(l.reason, "CU-", "attack CU-", 1), func(t *testing.T) {
 			id, err := testRules.Parse(l.raw)
 			if err != nil {
 				t.Fatalf("Parse(%q): %v", l.raw, err)
@@ -70,7 +70,7 @@ func TestParseValid(t *testing.T) {
 func TestParseInvalid(t *testing.T) {
 	for _, l := range readIDs(t, "ids_invalid.txt") {
 		rule, reason, _ := strings.Cut(l.reason, " ")
-		t.Run(rule+" attack "+reason, func(t *testing.T) {
+		t.Run(rule+" "+strings.Replace(reason, "CU-", "attack CU-", 1), func(t *testing.T) {
 			id, err := testRules.Parse(l.raw)
 			var e *Error
 			if !errors.As(err, &e) || e.Kind != KindURL {

@@ -155,13 +155,11 @@ func (c *Client) buildHTTP() {
 	own, calls := *h, *h
 	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	own.Jar = nil
+	if calls.Transport == nil || c.cfg.HTTP == nil {
+		calls.Transport = safehttp.Streaming(safehttp.TrustedConfig{RootCAs: c.cfg.RootCAs})
+	}
 	if c.cfg.HTTP == nil {
-		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.Proxy = nil
-		if c.cfg.RootCAs != nil {
-			t.TLSClientConfig.RootCAs = c.cfg.RootCAs
-		}
-		calls.Transport, calls.Timeout, calls.CheckRedirect = t, 0, nil
+		calls.Timeout, calls.CheckRedirect = 0, nil
 	}
 	c.http, c.calls = &own, &calls
 }

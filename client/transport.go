@@ -23,9 +23,6 @@ func (c *Client) HTTPClient(resource string) *http.Client {
 // Transport returns an http.RoundTripper for calls to the resource.
 func (c *Client) Transport(resource string) *Transport {
 	t := &Transport{client: c, base: c.calls.Transport}
-	if t.base == nil {
-		t.base = http.DefaultTransport
-	}
 	t.target, t.err = canonical(resource)
 	return t
 }

@@ -23,6 +23,8 @@ import (
 // Config says how a browser reaches the network and where it stops.
 type Config struct {
 	RootCAs *x509.CertPool
+	Lookup  safehttp.Lookup // nil is the system's resolver
+	Dial    safehttp.Dial   // nil is the network
 	// Stops reports that an address is the end of the way, such as a redirect URI
 	// at which nobody listens: it is not opened. Nil stops nowhere.
 	Stops func(*url.URL) bool
@@ -40,7 +42,9 @@ func New(c Config) (*Browser, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := safehttp.Trusted(safehttp.TrustedConfig{RootCAs: c.RootCAs, Timeout: 20 * time.Second, MaxBody: 2 << 20})
+	h := safehttp.Trusted(safehttp.TrustedConfig{
+		RootCAs: c.RootCAs, Timeout: 20 * time.Second, MaxBody: 2 << 20, Lookup: c.Lookup, Dial: c.Dial,
+	})
 	h.Jar = jar
 	return &Browser{cfg: c, http: h}, nil
 }

@@ -1,0 +1,124 @@
+package housetest
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestAPublicClientSignsInRefreshesAndLeaves(t *testing.T) {
+	h := New(t)
+	john := h.Person()
+	back := john.Consent(h.Authorize())
+	q := back.Query()
+	t.Run("AUTHZ-12, AUTHZ-13, attack AZ-18: code, state and iss come back", func(t *testing.T) {
+		if q.Get("code") == "" || q.Get("state") != "s1" || q.Get("iss") != Issuer {
+			t.Errorf("got %s", back)
+		}
+	})
+	a := h.Post("/token", CodeForm(q.Get("code")))
+	if !a.OK() || a.Str("token_type") != "Bearer" || a.Str("scope") != "mcp:read" || a.Str("refresh_token") == "" {
+		t.Fatalf("token: %d %s", a.Status, a.Raw)
+	}
+	h.Net.Host("good.test").Down(true)
+	t.Run("TOK-06, FETCH-21: refresh works with the document host down", func(t *testing.T) {
+		b := h.Post("/token", RefreshForm(a.Str("refresh_token")))
+		if !b.OK() || b.Str("refresh_token") == a.Str("refresh_token") {
+			t.Fatalf("refresh: %d %s", b.Status, b.Raw)
+		}
+		a = b
+	})
+	introspect := func(token string) Answer {
+		return h.Post("/introspect", change(nil2("token", token), nil), func(r *http.Request) { r.SetBasicAuth("https%3A%2F%2Fmcp.test%2Fmcp", IntrospectionSecret) })
+	}
+	t.Run("INT-03 the resource sees its own token as active", func(t *testing.T) {
+		i := introspect(a.Str("access_token"))
+		if i.Body["active"] != true || i.Str("client_id") != ClientID || i.Str("aud") != Resource {
+			t.Errorf("got %d %s", i.Status, i.Raw)
+		}
+	})
+	t.Run("REV-03, REV-04 revoking the refresh token ends the access token, without a fetch", func(t *testing.T) {
+		if r := h.Post("/revoke", change(nil2("token", a.Str("refresh_token")), []string{"client_id", ClientID})); !r.OK() {
+			t.Fatalf("revoke: %d %s", r.Status, r.Raw)
+		}
+		if i := introspect(a.Str("access_token")); i.Body["active"] != false || len(i.Body) != 1 {
+			t.Errorf("INT-02 got %s", i.Raw)
+		}
+		if r := h.Post("/token", RefreshForm(a.Str("refresh_token"))); r.Status != 400 || r.Str("error") != "invalid_grant" {
+			t.Errorf("got %d %s", r.Status, r.Raw)
+		}
+	})
+}
+
+func nil2(name, value string) map[string][]string { return map[string][]string{name: {value}} }
+
+func TestMetadataStandsWhereClientsLook(t *testing.T) {
+	h := New(t, "issuer: https://as.test", "issuer: https://as.test/tenant")
+	for _, p := range []string{
+		"/.well-known/oauth-authorization-server/tenant", "/.well-known/openid-configuration/tenant",
+		"/tenant/.well-known/openid-configuration", "/tenant/.well-known/oauth-authorization-server",
+	} {
+		t.Run("META-01, META-02, META-03, META-05, META-06, META-07, META-08, META-09, META-10, META-11, META-17 "+p, func(t *testing.T) {
+			a := h.Get(p)
+			if !a.OK() || a.Header.Get("Content-Type") != "application/json" || a.Str("issuer") != "https://as.test/tenant" {
+				t.Fatalf("%d %s", a.Status, a.Raw)
+			}
+			if a.Header.Get("Access-Control-Allow-Origin") != "*" || a.Body["client_id_metadata_document_supported"] != true ||
+				a.Body["authorization_response_iss_parameter_supported"] != true {
+				t.Errorf("%v %s", a.Header, a.Raw)
+			}
+			first := func(name string) any { l, _ := a.Body[name].([]any); return l[0] }
+			if first("token_endpoint_auth_methods_supported") != "none" || first("code_challenge_methods_supported") != "S256" || first("response_types_supported") != "code" {
+				t.Errorf("%s", a.Raw)
+			}
+			for _, alg := range a.Body["token_endpoint_auth_signing_alg_values_supported"].([]any) {
+				if alg == "none" || strings.HasPrefix(alg.(string), "HS") {
+					t.Errorf("META-09 lists %s", alg)
+				}
+			}
+			for _, e := range []string{"authorization_endpoint", "token_endpoint", "jwks_uri", "revocation_endpoint", "introspection_endpoint"} {
+				if !strings.HasPrefix(a.Str(e), "https://as.test/tenant/") {
+					t.Errorf("META-18 %s is %s", e, a.Str(e))
+				}
+			}
+			if _, ok := a.Body["registration_endpoint"]; ok {
+				t.Error("META-11 an endpoint that does not exist is listed")
+			}
+		})
+	}
+	t.Run("META-16 offline_access is not listed", func(t *testing.T) {
+		if strings.Contains(h.Get("/.well-known/oauth-authorization-server/tenant").Raw, "offline_access") {
+			t.Error("it is")
+		}
+	})
+	t.Run("META-20 the key set is public and cacheable", func(t *testing.T) {
+		a := h.Get("/tenant/jwks")
+		keys, _ := a.Body["keys"].([]any)
+		if !a.OK() || len(keys) == 0 || !strings.Contains(a.Header.Get("Cache-Control"), "max-age=") || strings.Contains(a.Raw, `"d"`) {
+			t.Errorf("%d %s", a.Status, a.Raw)
+		}
+	})
+	t.Run("META-18, attack AZ-20: a foreign Host header changes nothing", func(t *testing.T) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, Issuer+"/.well-known/oauth-authorization-server/tenant", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = "evil.test"
+		req.Header.Set("X-Forwarded-Host", "evil.test")
+		if a := h.Do(req); strings.Contains(a.Raw, "evil.test") {
+			t.Error(a.Raw)
+		}
+	})
+}
+
+func TestAnAnswerLivesOnlySoLong(t *testing.T) {
+	h := New(t)
+	code := h.Person().Code(h.Authorize())
+	h.Later(61 * time.Second)
+	t.Run("AUTHZ-20 a code ends after 60 seconds", func(t *testing.T) {
+		if a := h.Post("/token", CodeForm(code)); a.Status != 400 || a.Str("error") != "invalid_grant" {
+			t.Errorf("%d %s", a.Status, a.Raw)
+		}
+	})
+}

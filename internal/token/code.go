@@ -19,10 +19,10 @@ const (
 )
 
 // findCode looks the code up and checks that this client may redeem it. A code
-// that another client presents stays usable for its own (TK-05), and so does one
-// presented with a wrong verifier, of which a code takes five: whoever guesses
-// has neither the verifier nor a way to make the code useless to its owner. Only
-// a replay that is right in everything ends what the first use bought (TOK-03).
+// that another client presents stays usable for its own (TK-05). So does one
+// presented with a wrong verifier, for a lost race or a broken client must not
+// cost the person a sign-in; the fifth wrong one closes it. Only a replay that
+// is right in everything ends what the first use bought (TOK-03).
 func (h *Handler) findCode(ctx context.Context, is *issue) error {
 	hash := store.HashOf(is.request.code)
 	code, err := h.cfg.Grants.FindCode(ctx, hash, is.now)

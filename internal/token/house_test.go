@@ -60,7 +60,9 @@ func (p *people) Stored(_ context.Context, id string) (*directory.Client, error)
 	return &out, nil
 }
 
-func (p *people) Keys(context.Context, *directory.Client, string) (jose.Set, error) { return p.keys, nil }
+func (p *people) Keys(context.Context, *directory.Client, string) (jose.Set, error) {
+	return p.keys, nil
+}
 
 func (p *people) policy() *policy.Set {
 	p.mu.Lock()

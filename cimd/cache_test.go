@@ -108,6 +108,26 @@ func TestCacheEviction(t *testing.T) {
 			t.Error("unpinning had no effect, or on another entry")
 		}
 	})
+	t.Run("attack DS-08: junk that is asked for twice does not push out clients in use either", func(t *testing.T) {
+		c := newCache(64<<20, 100)
+		honest := func(i int) key { return key{kindDocument, fmt.Sprintf("https://honest%d.test/c", i)} }
+		for i := range 20 {
+			c.put(honest(i), sized(10), false)
+			c.get(honest(i))
+		}
+		lost := 0
+		for i := range 10_000 {
+			c.put(junk(i), sized(10), false)
+			c.get(junk(i))
+			if h := honest(i % 20); c.get(h) == nil {
+				lost++
+				c.put(h, sized(10), false)
+			}
+		}
+		if lost > 100 {
+			t.Errorf("%d of 10,000 honest uses found nothing", lost)
+		}
+	})
 	t.Run("more pins than room still leave the bounds in force", func(t *testing.T) {
 		c := newCache(64<<20, 10)
 		for i := range 100 {

@@ -65,6 +65,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
 	switch choice {
 	case answerAllow, answerDeny:
 	case answerSwitch:
+		v.Silent = false // whoever comes back has this page before them
 		return h.signIn(w, r, v, login.Return{Reason: login.ReasonSwitch, RedirectHost: v.Request.RedirectURI})
 	default:
 		return web.Refuse(http.StatusBadRequest, oauth.Refuse(oauth.InvalidRequest, "decision must be allow or deny"))

@@ -39,7 +39,7 @@ func (h *Handler) tellClient(w http.ResponseWriter, r *http.Request, a *attempt,
 		Title:    "This app's request cannot go on",
 		Template: returnPage,
 		Data: returnView{
-			Client: a.client.ID, Ref: web.Ref(r.Context()),
+			What: plainly(e.Code), Client: a.client.ID, Ref: web.Ref(r.Context()),
 			Code: string(e.Code), Rule: e.Rule, Hint: e.Hint,
 			Where: where, Destination: newDestination(a.redirect),
 		},

@@ -3,7 +3,6 @@ package authorize
 import (
 	"net/url"
 	"strings"
-	"unicode/utf8"
 
 	"golang.org/x/net/publicsuffix"
 
@@ -20,26 +19,31 @@ type hostView struct {
 	Sub  string // ends with a dot, or ""
 	Main string
 	Long bool // smaller letters
+	Name bool // no host at all, but a name that an operator gave
 }
 
-// hostRoom is how many characters of a host fit on one line of a phone. A host
-// that is broken over lines can be read as two, so only a registered domain that
-// is longer by itself is broken.
-const hostRoom = 20
+// How many characters of a host are shown: as the headline, which fits on one
+// line of a phone, and in the text. A host that is broken over lines can be read
+// as two, so only a registered domain that is longer by itself is broken.
+const (
+	headlineRoom = 20
+	textRoom     = 48
+)
 
-func newHostView(host string) hostView {
+func newHostView(host string, room int) hostView {
 	host = strings.ToLower(host)
 	v := hostView{Main: registrable(host)}
 	v.Sub = strings.TrimSuffix(host, v.Main)
-	for v.length() > hostRoom && v.Sub != "" {
-		v.Cut = "…."
+	for len(v.Cut)+len(v.Sub)+len(v.Main) > room && v.Sub != "" {
+		v.Cut = "…"
 		_, v.Sub, _ = strings.Cut(v.Sub, ".")
 	}
-	v.Long = v.length() > hostRoom
+	if v.Cut != "" {
+		v.Cut += "."
+	}
+	v.Long = len(v.Main) > room
 	return v
 }
-
-func (v hostView) length() int { return utf8.RuneCountInString(v.Cut) + len(v.Sub) + len(v.Main) }
 
 // String returns the host as shown.
 func (v hostView) String() string { return v.Cut + v.Sub + v.Main }
@@ -60,11 +64,11 @@ func registrable(host string) string {
 func headline(c *directory.Client) hostView {
 	switch {
 	case c.Host != "":
-		return newHostView(c.Host)
+		return newHostView(c.Host, headlineRoom)
 	case c.Name != "":
-		return hostView{Main: c.Name, Long: utf8.RuneCountInString(c.Name) > hostRoom}
+		return hostView{Main: c.Name, Name: true}
 	}
-	return hostView{Main: c.ID, Long: len(c.ID) > hostRoom}
+	return hostView{Main: c.ID, Name: true}
 }
 
 // destination is where the answer goes, in words (CONS-02).
@@ -81,7 +85,7 @@ func newDestination(redirect string) destination {
 		scheme, _, _ := strings.Cut(redirect, ":")
 		return destination{Host: hostView{Main: scheme}, App: true}
 	}
-	d := destination{Host: newHostView(u.Hostname()), Computer: oauth.LoopbackRedirect(redirect)}
+	d := destination{Host: newHostView(u.Hostname(), textRoom), Computer: oauth.LoopbackRedirect(redirect)}
 	if p := u.Port(); p != "" {
 		d.Port = ":" + p
 	}

@@ -60,7 +60,7 @@ func (c *testClock) pass(d time.Duration) {
 // that has documents in a map instead of on the network, and a sign-in that
 // believes what it is told.
 type place struct {
-	t     *testing.T
+	t     testing.TB
 	clock *testClock
 	store *store.Store
 	dir   *shelf
@@ -193,7 +193,7 @@ func (g *gateman) Redirect(w http.ResponseWriter, r *http.Request, back login.Re
 	return nil
 }
 
-func document(t *testing.T, id string, change func(*cimd.Document)) *cimd.Document {
+func document(t testing.TB, id string, change func(*cimd.Document)) *cimd.Document {
 	t.Helper()
 	cid, err := cimd.Parse(id)
 	if err != nil {
@@ -228,7 +228,7 @@ func testPolicy() *policy.Set {
 	}
 }
 
-func open(t *testing.T, change ...func(*Config)) *place {
+func open(t testing.TB, change ...func(*Config)) *place {
 	t.Helper()
 	p := &place{t: t, clock: &testClock{now: start}, seen: &events{}}
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -420,7 +420,7 @@ func (b *person) consents(v url.Values) string {
 }
 
 // location returns the query of a redirect to the client.
-func (a answered) location(t *testing.T) url.Values {
+func (a answered) location(t testing.TB) url.Values {
 	t.Helper()
 	if a.StatusCode != http.StatusSeeOther {
 		t.Fatalf("status %d instead of 303: %s", a.StatusCode, a.body)
@@ -432,7 +432,7 @@ func (a answered) location(t *testing.T) url.Values {
 	return u.Query()
 }
 
-func (a answered) code(t *testing.T) string {
+func (a answered) code(t testing.TB) string {
 	t.Helper()
 	c := a.location(t).Get("code")
 	if c == "" {
@@ -442,7 +442,7 @@ func (a answered) code(t *testing.T) string {
 }
 
 // local asserts that the answer stays here: an error page, no redirect.
-func (a answered) local(t *testing.T, status int) {
+func (a answered) local(t testing.TB, status int) {
 	t.Helper()
 	if a.StatusCode != status || a.Header.Get("Location") != "" {
 		t.Errorf("got %d, Location %q; want a local page with %d\n%s", a.StatusCode, a.Header.Get("Location"), status, a.body)

@@ -70,10 +70,28 @@ type link struct{ Text, URL, Host string }
 // returnView is what the person reads when a client's request cannot go on and
 // the client has not earned to be told without asking.
 type returnView struct {
+	What             string
 	Client, Ref      string
 	Code, Rule, Hint string
 	Where            string
 	Destination      destination
+}
+
+// plainly says what an error means to the person in front of it.
+func plainly(code oauth.Code) string {
+	switch code {
+	case oauth.LoginRequired, oauth.ConsentRequired:
+		return "The app asked us to answer without showing you anything, and that is not possible before you have agreed to it here."
+	case oauth.UnmetAuthenticationNeeds:
+		return "The app wants you to be signed in with more certainty than this server offers."
+	case oauth.UnauthorizedClient:
+		return "The app and this server have no way in common for the app to connect."
+	case oauth.InvalidTarget:
+		return "The app asked for a service that is not here, or not for it."
+	case oauth.InvalidScope:
+		return "The app asked for permissions that do not exist here, or not for it."
+	}
+	return "The app asked for something in a way we cannot accept."
 }
 
 // ask shows the consent page. The status is 200: nothing is wrong.
@@ -239,10 +257,10 @@ func links(c *directory.Client) []link {
 	}
 	var out []link
 	for _, l := range []link{
-		{Text: "Its home page", URL: c.Doc.ClientURI}, {Text: "Its privacy policy", URL: c.Doc.PolicyURI}, {Text: "Its terms", URL: c.Doc.TOSURI},
+		{Text: "Home page", URL: c.Doc.ClientURI}, {Text: "Privacy", URL: c.Doc.PolicyURI}, {Text: "Terms", URL: c.Doc.TOSURI},
 	} {
 		if u, err := url.Parse(l.URL); err == nil && u.Scheme == "https" && u.Host != "" {
-			l.Host = newHostView(u.Hostname()).String()
+			l.Host = newHostView(u.Hostname(), textRoom).String()
 			out = append(out, l)
 		}
 	}

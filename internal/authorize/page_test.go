@@ -419,11 +419,14 @@ func TestHosts(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run("CONS-15: "+r.host, func(t *testing.T) {
-			got := newHostView(r.host)
+			got := newHostView(r.host, headlineRoom)
 			if got.Cut != r.cut || got.Sub != r.sub || got.Main != r.main {
 				t.Errorf("got %+v", got)
 			}
 		})
+	}
+	if got := newHostView("code.visualstudio.com", textRoom).String(); got != "code.visualstudio.com" {
+		t.Errorf("in the text: %q", got)
 	}
 	if d := newDestination("http://[::1]:8080/cb"); d.Host.Main != "::1" || d.Port != ":8080" || !d.Computer {
 		t.Errorf("[::1]: %+v", d)

@@ -125,7 +125,7 @@ func (a *attempt) warnFirst(_ *question, _, brand string) *warning {
 		who = "at " + brand
 	}
 	return &warning{
-		True: fmt.Sprintf("First time anyone %s connects %s.", who, newHostView(a.client.Host).String()),
+		True: fmt.Sprintf("First time anyone %s connects %s.", who, newHostView(a.client.Host, textRoom).String()),
 		Do:   "Nobody has tried it before you. Go on only if you came to connect this app.",
 	}
 }
@@ -164,7 +164,7 @@ func addressIn(name, own string) string {
 	}) {
 		word = strings.Trim(word, ".-")
 		if suffix, known := publicsuffix.PublicSuffix(word); known && suffix != word && registrable(word) != own {
-			return newHostView(word).String()
+			return newHostView(word, textRoom).String()
 		}
 	}
 	return ""

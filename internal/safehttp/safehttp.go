@@ -21,8 +21,9 @@
 //
 // Of the oddities that net/http reads, it accepts: a response with both
 // Content-Length and Transfer-Encoding (chunked wins), chunk extensions, bare
-// line feeds, folded header lines. The document behind them still has to be
-// exact, and no connection is reused that such a message could poison. It
+// line feeds, folded header lines, a body that ends with the connection. The
+// document behind them still has to be exact, which a cut one is not, and no
+// connection is reused that such a message could poison. It
 // refuses: differing Content-Length headers, content codings, protocol
 // switches, and more than a few interim responses.
 //

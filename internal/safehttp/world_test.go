@@ -33,6 +33,8 @@ type world struct {
 	dialled []netip.AddrPort
 	closed  int // connections that the fetcher closed
 	read    int // bytes that the fetcher read
+
+	serving sync.WaitGroup
 }
 
 var (
@@ -61,6 +63,7 @@ func (w *world) fetcher(t *testing.T, change ...func(*Rules)) *Fetcher {
 		t.Fatal(err)
 	}
 	f.own.list = func() ([]netip.Addr, error) { return nil, nil }
+	t.Cleanup(w.serving.Wait) // no server is left with an open connection
 	return f
 }
 
@@ -83,7 +86,7 @@ func (w *world) dial(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
 		return nil, errors.New("connection refused")
 	}
 	client, server := net.Pipe()
-	go serve(server)
+	w.serving.Go(func() { serve(server) })
 	return &watched{Conn: client, w: w}, nil
 }
 

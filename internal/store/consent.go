@@ -55,6 +55,9 @@ func (s *Store) AnswerConsent(ctx context.Context, a Answer, now time.Time) erro
 		if err != nil {
 			return err
 		}
+		if err := t.notEndedSince(a); err != nil {
+			return err
+		}
 		if a.Remember {
 			if err := t.remember(a.Grant, now); err != nil {
 				return err
@@ -101,18 +104,20 @@ func (t *tx) spendNonce(nonce Hash, expires, now time.Time) error {
 	return err
 }
 
-// mayAnswer checks who answers: a live session of the grant's own user, and
-// nobody ended the connection since the page was shown.
+// mayAnswer checks who answers: a live session of the grant's own user.
 func (t *tx) mayAnswer(a Answer, now time.Time) error {
 	var one int
-	if err := t.get([]any{&one}, `SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id
+	return t.get([]any{&one}, `SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id
 		WHERE s.hash = $1 AND s.user_id = $2 AND s.ended_at IS NULL AND s.expires_at > $3 AND u.disabled_at IS NULL`,
-		a.Session, a.Grant.UserID, micros(now)); err != nil {
-		return err
-	}
+		a.Session, a.Grant.UserID, micros(now))
+}
+
+// notEndedSince checks that nobody ended the connection since the page was shown.
+func (t *tx) notEndedSince(a Answer) error {
 	if a.Asked.IsZero() {
 		return nil
 	}
+	var one int
 	err := t.get([]any{&one}, `SELECT 1 FROM consents WHERE user_id = $1 AND client_id = $2 AND ended_at >= $3 LIMIT 1`,
 		a.Grant.UserID, a.Grant.ClientID, micros(a.Asked))
 	if err == nil {

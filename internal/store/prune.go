@@ -41,8 +41,11 @@ var prunings = []struct {
 	{GrantHistory, `DELETE FROM consents WHERE (user_id, client_id, resource) IN
 		(SELECT user_id, client_id, resource FROM consents WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2)`},
 	{ReplayWindow, `DELETE FROM codes WHERE hash IN (SELECT hash FROM codes WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
+	// A token is what marks the one before it as spent, so it stays as long as that.
 	{ReplayWindow, `DELETE FROM refresh_tokens WHERE (grant_id, generation) IN
-		(SELECT grant_id, generation FROM refresh_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
+		(SELECT r.grant_id, r.generation FROM refresh_tokens r WHERE r.expires_at < $1
+		AND NOT EXISTS (SELECT 1 FROM refresh_tokens o WHERE o.grant_id = r.grant_id AND o.generation = r.generation - 1 AND o.expires_at >= $1)
+		ORDER BY r.expires_at LIMIT $2)`},
 	{ReplayWindow, `DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{ClockMargin, `DELETE FROM consent_nonces WHERE hash IN (SELECT hash FROM consent_nonces WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{ClockMargin, `DELETE FROM spent_ids WHERE hash IN (SELECT hash FROM spent_ids WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},

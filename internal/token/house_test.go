@@ -71,7 +71,7 @@ func (p *people) policy() *policy.Set {
 }
 
 // rules puts another policy in force.
-func (p *people) rules(t *testing.T, rules ...policy.Rule) {
+func (p *people) rules(t testing.TB, rules ...policy.Rule) {
 	t.Helper()
 	set := &policy.Set{
 		Default: policy.Allow, Rules: rules,
@@ -158,9 +158,7 @@ func newHouse(t testing.TB) *house {
 		c.State = directory.StateAllowed
 		h.people.clients[c.ID] = &c
 	}
-	if tt, ok := t.(*testing.T); ok {
-		h.people.rules(tt)
-	}
+	h.people.rules(t)
 	ring, err := keyring.New(t.Context(), keyring.Config{Issuer: issuer, Store: h.store, WrapKey: [32]byte{1}, Now: h.clock.now})
 	must(err)
 	clients, err := clientauth.New(clientauth.Config{Issuer: issuer, Directory: h.people, Spender: h.store, Now: h.clock.now})

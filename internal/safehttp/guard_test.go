@@ -1,0 +1,495 @@
+package safehttp
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"math/big"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// never fetches the URL in a world where the name has this answer and wants it
+// to fail without a single dial.
+func never(t *testing.T, answer []netip.Addr, url string, kind Kind, change ...func(*Rules)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.names["evil.test"] = answer
+		for _, a := range answer {
+			w.serve(a.WithZone(""), "evil.test", raw(okAnswer))
+		}
+		_, err := get(t, w.fetcher(t, change...), url)
+		wantKind(t, err, kind)
+		if len(w.dialled) != 0 {
+			t.Errorf("dialled %v", w.dialled)
+		}
+		if kind == KindURL && len(w.lookups) != 0 {
+			t.Errorf("looked up %v", w.lookups)
+		}
+	})
+}
+
+func TestForbiddenAddresses(t *testing.T) {
+	for name, list := range map[string]string{
+		"FETCH-04, attack SD-01: loopback":                         "127.0.0.1 127.255.255.254",
+		"FETCH-04, attack SD-02: RFC 1918":                         "10.0.0.1 172.16.0.1 172.31.255.255 192.168.0.1",
+		"FETCH-04, attack SD-03: link local metadata":              "169.254.169.254 169.254.170.2",
+		"FETCH-04, attack SD-04: shared address space":             "100.64.0.1 100.100.100.200",
+		"FETCH-04, attack SD-05: protocol assignments":             "192.0.0.192 192.0.0.1",
+		"FETCH-04, attack SD-06: benchmarking, documentation":      "198.18.0.1 203.0.113.5 192.88.99.1 240.0.0.1",
+		"FETCH-04, attack SD-07: a public-looking cloud service":   "168.63.129.16",
+		"FETCH-04, attack SD-08: this network and multicast":       "0.0.0.0 224.0.0.1 255.255.255.255",
+		"FETCH-04, attack SD-09: IPv6 of every local kind":         "::1 :: fe80::1 fc00::1 fd00:ec2::254 ff02::1",
+		"FETCH-04, attack SD-10: IPv4-mapped":                      "::ffff:127.0.0.1 ::ffff:a9fe:a9fe ::ffff:93.184.216.40",
+		"FETCH-04 IPv4-compatible":                                 "::127.0.0.1 ::93.184.216.40",
+		"FETCH-04, attack SD-12: NAT64":                            "64:ff9b::7f00:1 64:ff9b::a9fe:a9fe 64:ff9b:1::1",
+		"FETCH-04, attack SD-14: 6to4":                             "2002:7f00:1::",
+		"FETCH-04, attack SD-15: Teredo and ISATAP":                "2001:0:7f00:1::1 2606:4700::5efe:169.254.169.254 2606:4700::200:5efe:5db8:d828",
+		"FETCH-04, attack SD-20: where a chain of names ends":      "127.0.0.1 169.254.169.254",
+		"FETCH-04, attack SD-26: an answer with a zone":            "::1%lo 2606:4700::1111%eth0",
+		"FETCH-04 ranges that no registry calls global":            "5f00::1 4000::1 fec0::1 3fff::1 2001:db8::1 100::1",
+		"FETCH-04 a metadata service at a unique local address":    "fd20:ce::254",
+		"FETCH-04, attack SD-17: many bad addresses and no others": "10.0.0.1 10.0.0.2 127.0.0.1 ::1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			for s := range strings.FieldsSeq(list) {
+				never(t, addrs(s), canary, KindAddress)
+			}
+			never(t, addrs(strings.Fields(list)...), canary, KindAddress)
+		})
+	}
+	t.Run("FETCH-04, attack SD-07: the operator's own list", func(t *testing.T) {
+		never(t, []netip.Addr{evil}, canary, KindAddress, func(r *Rules) { r.Deny = []netip.Prefix{netip.MustParsePrefix("93.184.216.40/31")} })
+	})
+	t.Run("attack SD-22: an empty answer and an error are failures of the resolver", func(t *testing.T) {
+		never(t, nil, canary, KindDNS)
+		never(t, nil, "https://servfail.test/c.json", KindDNS)
+	})
+}
+
+func TestForbiddenURLs(t *testing.T) {
+	for name, list := range map[string]string{
+		"FETCH-11 nothing but https":                       "http://evil.test/c.json HTTPS://evil.test/c.json ftp://evil.test/c.json javascript:alert(1) data:,x file:///etc/passwd //evil.test/c.json c.json https:evil.test/c.json https:///c.json",
+		"userinfo and fragments":                           "https://u:p@evil.test/c.json https://@evil.test/c.json https://evil.test/c.json# https://evil.test/c.json#x",
+		"attack SD-23: addresses in disguise":              "https://2130706433/c.json https://0x7f000001/c.json https://0177.0.0.1/c.json https://127.1/c.json https://0/c.json https://evil.0x7f/c.json https://127.0.0.1./c.json https://evil.1a/c.json",
+		"attack SD-25: zones in the URL":                   "https://[::1%25lo]/c.json https://[fe80::1%25lo]/c.json https://[2606:4700::1111%25eth0]/c.json",
+		"attack SD-27: names that are not public":          "https://localhost/c.json https://foo.localhost/c.json https://printer.local/c.json https://x.internal/c.json https://intranet/c.json https://metadata.google.internal/c.json https://x.HOME.ARPA/c.json https://x.onion/c.json",
+		"attack SD-28: ports":                              "https://evil.test:22/c.json https://evil.test:25/c.json https://evil.test:6379/c.json https://evil.test:8080/c.json https://evil.test:9200/c.json https://evil.test:80/c.json",
+		"ports that are written oddly":                     "https://evil.test:/c.json https://evil.test:0443/c.json https://evil.test:0/c.json https://evil.test:65979/c.json https://[2606:4700::1111]:/c.json",
+		"hosts that are no names":                          "https://evil..test/c.json https://.evil.test/c.json https://evil.test./c.json https://ev_il.test/c.json https://-evil.test/c.json https://evil-.test/c.json https://\u00e9vil.test/c.json https://%65vil.test/c.json https://evil%2etest/c.json https://[evil.test]/c.json https://[127.0.0.1]/c.json https://" + strings.Repeat("a", 64) + ".test/ https://" + strings.Repeat("a.", 130) + "test/",
+		"FETCH-14 what cannot be sent as it is written":    "https://evil.test/a\"b https://evil.test/\u00e9 https://evil.test?x https://evil.test/a%zz",
+		"FETCH-04 addresses in the URL, before any lookup": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			for u := range strings.FieldsSeq(list) {
+				never(t, []netip.Addr{evil}, u, KindURL)
+			}
+		})
+	}
+	t.Run("FETCH-04 an address in the URL is checked like an answer", func(t *testing.T) {
+		for u := range strings.FieldsSeq("https://127.0.0.1/ https://[::1]/ https://[::ffff:127.0.0.1]/ https://169.254.169.254/ https://[fd00:ec2::254]/") {
+			never(t, nil, u, KindAddress)
+		}
+	})
+}
+
+func TestAddressesAreDialledAsChecked(t *testing.T) {
+	mixed := addrs("10.0.0.1", "93.184.216.77", "::1", "93.184.216.40", "127.0.0.1", "93.184.216.77")
+	t.Run("FETCH-05, attack SD-17, attack SD-19: of a mixed answer only the public addresses are dialled, in order, once", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.names["evil.test"] = mixed
+			w.serve(evil, "evil.test", raw(okAnswer))
+			resp, err := get(t, w.fetcher(t), canary)
+			if err != nil || resp.Addr.String() != "93.184.216.40:443" {
+				t.Fatalf("got %+v, %v", resp, err)
+			}
+			if len(w.dialled) != 2 || w.dialled[0].String() != "93.184.216.77:443" || len(w.lookups) != 1 {
+				t.Errorf("dialled %v after %d lookups", w.dialled, len(w.lookups))
+			}
+		})
+	})
+	t.Run("FETCH-05, attack SD-19: a public address that refuses does not let a later answer in", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.names["evil.test"] = addrs("93.184.216.77", "::1")
+			_, err := get(t, w.fetcher(t), canary)
+			wantKind(t, err, KindConnect)
+			if len(w.dialled) != 1 {
+				t.Errorf("dialled %v", w.dialled)
+			}
+		})
+	})
+	t.Run("FETCH-05, attack SD-18: rebinding between lookups changes nothing, 1,000 times", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			calls := 0
+			f := w.fetcher(t, func(r *Rules) {
+				r.Lookup = func(context.Context, string) ([]netip.Addr, error) {
+					if calls++; calls%2 == 1 {
+						return []netip.Addr{evil}, nil
+					}
+					return addrs("127.0.0.1"), nil
+				}
+			})
+			for i := range 1000 {
+				_, err := get(t, f, canary)
+				wantKind(t, err, []Kind{KindConnect, KindAddress}[i%2])
+				if calls != i+1 {
+					t.Fatalf("%d lookups for %d fetches", calls, i+1)
+				}
+			}
+			for _, a := range w.dialled {
+				if a.Addr() != evil {
+					t.Fatalf("dialled %v", a)
+				}
+			}
+		})
+	})
+	t.Run("FETCH-25, attack SD-32: no connection is kept, so a name that moves inside is refused", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.serve(evil, "evil.test", raw(okAnswer))
+			f := w.fetcher(t)
+			if _, err := get(t, f, canary); err != nil {
+				t.Fatal(err)
+			}
+			w.names["evil.test"] = addrs("10.0.0.1")
+			_, err := get(t, f, canary)
+			wantKind(t, err, KindAddress)
+			if len(w.dialled) != 1 || w.closed != 1 {
+				t.Errorf("%d connections, %d closed", len(w.dialled), w.closed)
+			}
+		})
+	})
+	t.Run("FETCH-25 two hosts at one address get a connection and a certificate check each", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.names["good.test"] = []netip.Addr{evil}
+			var asked []string
+			leaf := testCA().leaf("evil.test", nil)
+			w.serveTLS(evil, &tls.Config{
+				NextProtos: []string{"h2", "http/1.1"},
+				GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+					asked = append(asked, h.ServerName+" "+strings.Join(h.SupportedProtos, ","))
+					return &leaf, nil
+				},
+			}, raw(okAnswer))
+			f := w.fetcher(t)
+			if _, err := get(t, f, canary); err != nil {
+				t.Fatal(err)
+			}
+			_, err := get(t, f, "https://good.test/c.json")
+			wantKind(t, err, KindTLS)
+			if got := strings.Join(asked, "; "); got != "evil.test http/1.1; good.test http/1.1" {
+				t.Errorf("asked for %q", got)
+			}
+		})
+	})
+	t.Run("FETCH-05 the default dialer checks again on its way into the kernel", func(t *testing.T) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		f, err := New(Rules{Ports: []uint16{l.Addr().(*net.TCPAddr).AddrPort().Port()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().(*net.TCPAddr).AddrPort()
+		conn, err := f.dial(t.Context(), target{port: addr.Port()}, addr)
+		if err == nil {
+			conn.Close()
+			t.Fatal("dialled loopback")
+		}
+		if !strings.Contains(err.Error(), "special-use: loopback") {
+			t.Errorf("error %v is not the guard's", err)
+		}
+		allowed, err := f.dial(t.Context(), target{port: addr.Port(), private: true}, addr)
+		if err != nil {
+			t.Fatalf("the same dial where it is allowed: %v", err)
+		}
+		allowed.Close()
+	})
+}
+
+func TestExceptions(t *testing.T) {
+	loopback := func(r *Rules) { r.Loopback = true }
+	private := func(urls ...string) func(r *Rules) { return func(r *Rules) { r.Private = urls } }
+	for _, row := range []struct {
+		name   string
+		rules  func(*Rules)
+		url    string
+		answer string
+		want   Kind
+	}{
+		{"FETCH-07, attack SD-38: in development loopback works on any port", loopback, "https://localhost:8443/c.json", "127.0.0.1", ""},
+		{"FETCH-07, attack SD-38: by address", loopback, "https://127.0.0.1:8443/c.json", "", ""},
+		{"FETCH-07 by IPv6 address", loopback, "https://[::1]:8443/c.json", "", ""},
+		{"FETCH-07 public addresses work on their port", loopback, "https://evil.test/c.json", "93.184.216.40", ""},
+		{"FETCH-07 but not on another", loopback, "https://evil.test:8443/c.json", "93.184.216.40", KindAddress},
+		{"FETCH-07, attack SD-39: private networks stay refused", loopback, "https://evil.test/c.json", "10.0.0.1", KindAddress},
+		{"FETCH-07 unique local addresses too", loopback, "https://evil.test/c.json", "fc00::1", KindAddress},
+		{"FETCH-07 link local too", loopback, "https://evil.test/c.json", "169.254.169.254", KindAddress},
+		{"FETCH-07 unspecified too", loopback, "https://evil.test/c.json", "0.0.0.0", KindAddress},
+		{"FETCH-07 mapped loopback too", loopback, "https://evil.test/c.json", "::ffff:127.0.0.1", KindAddress},
+		{"FETCH-07 loopback with a zone too", loopback, "https://evil.test/c.json", "::1%lo", KindAddress},
+		{"a listed URL may be private", private("https://evil.test:8443/c.json"), "https://evil.test:8443/c.json", "10.0.0.1", ""},
+		{"or loopback, or unique local", private("https://evil.test/c.json"), "https://evil.test/c.json", "127.0.0.1", ""},
+		{"a listed name may have one label", private("https://clients/c.json"), "https://clients/c.json", "192.168.1.1", ""},
+		{"a listed URL is compared byte for byte", private("https://evil.test/c.json"), "https://evil.test/d.json", "10.0.0.1", KindAddress},
+		{"in every part", private("https://evil.test:443/c.json"), "https://evil.test/c.json", "10.0.0.1", KindAddress},
+		{"a listed URL is not link local", private("https://evil.test/c.json"), "https://evil.test/c.json", "169.254.169.254", KindAddress},
+		{"nor a metadata service", private("https://evil.test/c.json"), "https://evil.test/c.json", "fd00:ec2::254", KindAddress},
+		{"nor multicast", private("https://evil.test/c.json"), "https://evil.test/c.json", "224.0.0.1", KindAddress},
+		{"nor unspecified", private("https://evil.test/c.json"), "https://evil.test/c.json", "::", KindAddress},
+		{"nor mapped", private("https://evil.test/c.json"), "https://evil.test/c.json", "::ffff:10.0.0.1", KindAddress},
+		{"nor shared address space", private("https://evil.test/c.json"), "https://evil.test/c.json", "100.64.0.1", KindAddress},
+		{"a listed URL may be public too", private("https://evil.test/c.json"), "https://evil.test/c.json", "93.184.216.40", ""},
+		{"the deny list is above all lists", func(r *Rules) {
+			r.Private, r.Loopback = []string{"https://evil.test/c.json"}, true
+			r.Deny = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		}, "https://evil.test/c.json", "127.0.0.1", KindAddress},
+		{"configured ports", func(r *Rules) { r.Ports = []uint16{443, 8443} }, "https://evil.test:8443/c.json", "93.184.216.40", ""},
+		{"IPv6 works", func(*Rules) {}, "https://evil.test/c.json", "2606:4700:4700::1111", ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				f := w.fetcher(t, row.rules)
+				u, err := f.target(row.url)
+				if err != nil {
+					t.Fatal(err)
+				}
+				where := u.literal
+				if row.answer != "" {
+					where = netip.MustParseAddr(row.answer)
+					w.names[u.host] = []netip.Addr{where}
+				}
+				w.serve(where.WithZone(""), u.host, raw(okAnswer))
+				_, err = get(t, f, row.url)
+				if kindOf(err) != row.want || (err == nil) != (row.want == "") {
+					t.Errorf("error %v, want kind %q", err, row.want)
+				}
+				if dialled := len(w.dialled) > 0; dialled != (row.want == "") {
+					t.Errorf("dialled %v", w.dialled)
+				}
+				if got := f.CheckAddr(row.url, where); kindOf(got) != row.want {
+					t.Errorf("CheckAddr says %v", got)
+				}
+			})
+		})
+	}
+}
+
+func TestOwnAddresses(t *testing.T) {
+	t.Run("attack SD-33: the server does not fetch from itself, and notices a new address within seconds", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.serve(evil, "evil.test", raw(okAnswer))
+			f := w.fetcher(t)
+			var own []netip.Addr
+			reads := 0
+			f.own.list = func() ([]netip.Addr, error) { reads++; return own, nil }
+			for range 10 {
+				if _, err := get(t, f, canary); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if reads != 1 {
+				t.Errorf("listed the interfaces %d times", reads)
+			}
+			own = []netip.Addr{evil}
+			<-time.After(ownLifetime)
+			_, err := get(t, f, canary)
+			wantKind(t, err, KindAddress)
+			if f.private[canary] = true; kindOf(f.CheckAddr(canary, evil)) != KindAddress {
+				t.Error("a listed URL opens an own public address")
+			}
+			f.own.list = func() ([]netip.Addr, error) { return nil, errors.New("no netlink") }
+			<-time.After(ownLifetime)
+			_, err = get(t, f, canary)
+			wantKind(t, err, KindAddress)
+		})
+	})
+	t.Run("attack SD-33: the addresses of this machine are known", func(t *testing.T) {
+		own, err := interfaceAddrs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range own {
+			if a.IsLoopback() || a.Zone() != "" || a.Is4In6() {
+				t.Errorf("own address %v", a)
+			}
+		}
+		all, err := net.InterfaceAddrs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range all {
+			p, err := netip.ParsePrefix(a.String())
+			if err != nil || p.Addr().IsLoopback() || p.Addr().IsLinkLocalUnicast() {
+				continue
+			}
+			if err := (&interfaces{list: interfaceAddrs, now: time.Now}).check(p.Addr()); err == nil {
+				t.Errorf("%v is not known as ours", p.Addr())
+			}
+		}
+	})
+}
+
+// TestOracle compares the guard with an independent transcription of the IANA
+// registries, read with arithmetic of its own.
+func TestOracle(t *testing.T) {
+	type span struct {
+		lo, hi *big.Int
+		v4     bool
+		text   string
+	}
+	file, err := os.Open("testdata/special.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var spans []span
+	var probe []netip.Addr
+	for in := bufio.NewScanner(file); in.Scan(); {
+		line, _, _ := strings.Cut(in.Text(), "#")
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		base, length, ok := strings.Cut(line, "/")
+		a, err := netip.ParseAddr(base)
+		bits, isNum := new(big.Int).SetString(length, 10)
+		if !ok || err != nil || !isNum {
+			t.Fatalf("bad line %q", in.Text())
+		}
+		width := uint(128)
+		if a.Is4() {
+			width = 32
+		}
+		lo := new(big.Int).SetBytes(a.AsSlice())
+		size := new(big.Int).Lsh(big.NewInt(1), width-uint(bits.Int64()))
+		hi := new(big.Int).Sub(new(big.Int).Add(lo, size), big.NewInt(1))
+		spans = append(spans, span{lo, hi, a.Is4(), line})
+		for _, n := range []*big.Int{lo, hi, new(big.Int).Sub(lo, big.NewInt(1)), new(big.Int).Add(hi, big.NewInt(1))} {
+			if n.Sign() >= 0 && n.BitLen() <= int(width) {
+				b := n.FillBytes(make([]byte, width/8))
+				p, _ := netip.AddrFromSlice(b)
+				probe = append(probe, p)
+			}
+		}
+	}
+	forbidden := func(a netip.Addr) string {
+		n := new(big.Int).SetBytes(a.AsSlice())
+		for _, s := range spans {
+			if s.v4 == a.Is4() && n.Cmp(s.lo) >= 0 && n.Cmp(s.hi) <= 0 {
+				return s.text
+			}
+		}
+		if s := a.StringExpanded(); a.Is6() && (strings.HasSuffix(s[:29], ":0000:5efe") || strings.HasSuffix(s[:29], ":0200:5efe")) {
+			return "ISATAP"
+		}
+		return ""
+	}
+	f := newWorld().fetcher(t)
+	r := rand.New(rand.NewPCG(1, 2))
+	fourteen := 14
+	for range 100_000 {
+		var b [16]byte
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		probe = append(probe, netip.AddrFrom4([4]byte(b[:4])))
+		if r.IntN(2) == 0 {
+			b[0] = 0x20 | b[0]&0x1f // the global part, or nearly all would be refused
+		}
+		if r.IntN(fourteen) == 0 {
+			copy(b[8:], []byte{b[8] & 2, 0, 0x5e, 0xfe})
+		}
+		probe = append(probe, netip.AddrFrom16(b))
+	}
+	public := 0
+	for _, a := range probe {
+		want, got := forbidden(a), f.CheckAddr(canary, a)
+		if (want != "") != (got != nil) {
+			t.Errorf("FETCH-04 %v: registry says %q, guard says %v", a, want, got)
+		}
+		if got == nil {
+			public++
+		}
+	}
+	if share := float64(public) / float64(len(probe)); share < 0.3 || share > 0.9 {
+		t.Errorf("%.0f %% of the addresses are public: the sample proves little", share*100)
+	}
+}
+
+func TestCertificates(t *testing.T) {
+	with := func(spoil func(*x509.Certificate)) tls.Certificate { return testCA().leaf("evil.test", spoil) }
+	server := func(c tls.Certificate) *tls.Config { return &tls.Config{Certificates: []tls.Certificate{c}} }
+	constrained := newAuthority(func(c *x509.Certificate) {
+		c.PermittedDNSDomainsCritical, c.PermittedDNSDomains = true, []string{"good.test"}
+	})
+	for _, row := range []struct {
+		name   string
+		config *tls.Config
+		ok     bool
+		roots  *authority
+	}{
+		{"FETCH-11 a good certificate", server(with(nil)), true, nil},
+		{"FETCH-11 TLS 1.2", &tls.Config{Certificates: []tls.Certificate{with(nil)}, MaxVersion: tls.VersionTLS12}, true, nil},
+		{"FETCH-11, attack FT-19: expired", server(with(func(c *x509.Certificate) { c.NotAfter = notBefore.AddDate(1, 0, 0) })), false, nil},
+		{"FETCH-11, attack FT-19: not yet valid", server(with(func(c *x509.Certificate) { c.NotBefore = notAfter.AddDate(-1, 0, 0) })), false, nil},
+		{"FETCH-11, attack FT-19: wrong host", server(testCA().leaf("good.test", nil)), false, nil},
+		{"FETCH-11, attack FT-19: a name in the subject only", server(with(func(c *x509.Certificate) { c.DNSNames = nil })), false, nil},
+		{"FETCH-11, attack FT-19: an IP address only", server(testCA().leaf(evil.String(), nil)), false, nil},
+		{"FETCH-11, attack FT-19: an unknown authority", server(newAuthority(nil).leaf("evil.test", nil)), false, nil},
+		{"FETCH-11, attack FT-19: outside the authority's name constraints", server(constrained.leaf("evil.test", nil)), false, constrained},
+		{"FETCH-11, attack FT-19: not for servers", server(with(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })), false, nil},
+		{"FETCH-11, attack FT-19: TLS 1.1", &tls.Config{Certificates: []tls.Certificate{with(nil)}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, false, nil},
+		{"attack FT-13: a server that only speaks HTTP/2", &tls.Config{Certificates: []tls.Certificate{with(nil)}, NextProtos: []string{"h2"}}, false, nil},
+		{"FETCH-14 no client certificate is sent", &tls.Config{Certificates: []tls.Certificate{with(nil)}, ClientAuth: tls.RequireAnyClientCert}, false, nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.serveTLS(evil, row.config, raw(okAnswer))
+				_, err := get(t, w.fetcher(t, func(r *Rules) {
+					if row.roots != nil {
+						r.RootCAs = row.roots.pool
+					}
+				}), canary)
+				switch {
+				case row.ok && err != nil:
+					t.Error(err)
+				case !row.ok:
+					wantKind(t, err, KindTLS, KindProtocol, KindConnect) // TLS 1.3 learns late that a client certificate was wanted
+				}
+				if w.closed != 1 {
+					t.Errorf("%d connections closed, want 1", w.closed)
+				}
+			})
+		})
+	}
+	t.Run("FETCH-11, attack FT-19: plaintext on the TLS port", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.servers[evil] = func(c net.Conn) {
+				defer c.Close()
+				c.Read(make([]byte, 1<<10))
+				raw(okAnswer)(c, "")
+			}
+			_, err := get(t, w.fetcher(t), canary)
+			wantKind(t, err, KindTLS)
+		})
+	})
+}

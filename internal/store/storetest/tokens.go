@@ -1,0 +1,233 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// tokenChecks are the clauses about codes, refresh tokens and grants.
+var tokenChecks = []Check{
+	{"TOK-03 a spent code is found with its grant, as a replay, past its expiry", func(ctx context.Context, h *House) error {
+		a, err := h.family(ctx)
+		if err != nil {
+			return err
+		}
+		c, err := h.FindCode(ctx, a.Code.Hash, Noon.Add(time.Hour))
+		return errors.Join(err, same("spent", c.Spent, true), same("grant", c.Grant.ID, a.Grant.ID), same("spent at", c.SpentAt, Noon))
+	}},
+	{"a code brings back what it was made with", func(ctx context.Context, h *House) error {
+		a, err := h.code(ctx)
+		if err != nil {
+			return err
+		}
+		want := a.Grant
+		want.Created, want.LastUsed = Noon, Noon
+		c, err := h.FindCode(ctx, a.Code.Hash, Noon)
+		if err := errors.Join(err, same("found", c, store.Code{Hash: a.Code.Hash, Grant: want, RedirectURI: a.Code.RedirectURI, Challenge: "challenge", Expires: a.Code.Expires})); err != nil {
+			return err
+		}
+		g, err := h.RedeemCode(ctx, redemption(a), Noon.Add(time.Second))
+		want.AuthMethod, want.KeyThumbprint, want.LastUsed = "private_key_jwt", "thumbprint", Noon.Add(time.Second)
+		return errors.Join(err, same("redeemed", g, want))
+	}},
+	{"a code is good until the moment it expires", func(ctx context.Context, h *House) error {
+		early, err1 := h.code(ctx)
+		late, err2 := h.code(ctx)
+		end := early.Code.Expires
+		_, ferr := h.FindCode(ctx, late.Code.Hash, end)
+		_, last := h.RedeemCode(ctx, redemption(early), end.Add(-time.Microsecond))
+		_, over := h.RedeemCode(ctx, redemption(late), end)
+		_, none := h.RedeemCode(ctx, store.Redemption{Hash: store.HashOf("stranger")}, Noon)
+		return errors.Join(err1, err2, is("find at the end", ferr, store.ErrExpired), is("redeem before the end", last, nil),
+			is("redeem at the end", over, store.ErrExpired), is("redeem an unknown code", none, store.ErrNotFound))
+	}},
+	{"TOK-12 a spent refresh token leads to its successor and the sealed answer", func(ctx context.Context, h *House) error {
+		a, err := h.family(ctx)
+		if err != nil {
+			return err
+		}
+		now := Noon.Add(time.Minute)
+		fresh, g, err := h.FindRefresh(ctx, refreshOf(a, 1), now)
+		err = errors.Join(err, same("fresh", fresh, store.Refresh{Hash: refreshOf(a, 1), GrantID: a.Grant.ID, Generation: 1,
+			Expires: Noon.Add(14 * 24 * time.Hour), Absolute: Noon.Add(90 * 24 * time.Hour), Scopes: a.Grant.Scopes}), same("grant", g.AuthMethod, "private_key_jwt"))
+		err = errors.Join(err, h.RotateRefresh(ctx, rotation(a, 1), now))
+		spent, g, ferr := h.FindRefresh(ctx, refreshOf(a, 1), now)
+		err = errors.Join(err, ferr, same("used", spent.Used, true), same("used at", spent.UsedAt, now), same("successor", spent.Successor, refreshOf(a, 2)),
+			same("grace", string(spent.Grace), "sealed 2"), same("successor used", spent.SuccessorUsed, false), same("last used", g.LastUsed, now))
+		err = errors.Join(err, h.RotateRefresh(ctx, rotation(a, 2), now))
+		spent, _, ferr = h.FindRefresh(ctx, refreshOf(a, 1), now)
+		active, aerr := h.GrantActive(ctx, a.Grant.ID)
+		return errors.Join(err, ferr, aerr, same("successor used", spent.SuccessorUsed, true), same("last used", active.LastUsed, now))
+	}},
+	{"TOK-14 a refresh token ends when idle, and its family at a fixed time", func(ctx context.Context, h *House) error {
+		a, err := h.family(ctx)
+		if err != nil {
+			return err
+		}
+		idle, absolute := Noon.Add(14*24*time.Hour), Noon.Add(90*24*time.Hour)
+		_, _, found := h.FindRefresh(ctx, refreshOf(a, 1), idle)
+		err = errors.Join(is("find at the end", found, store.ErrExpired),
+			is("rotate at the end", h.RotateRefresh(ctx, rotation(a, 1), idle), store.ErrExpired))
+		r := rotation(a, 1)
+		r.New.Expires, r.New.Absolute = absolute.Add(time.Hour), absolute.Add(24*time.Hour)
+		err = errors.Join(err, h.RotateRefresh(ctx, r, idle.Add(-time.Microsecond)))
+		next, _, ferr := h.FindRefresh(ctx, refreshOf(a, 2), idle)
+		err = errors.Join(err, ferr, same("expiry", next.Expires, absolute), same("absolute expiry", next.Absolute, absolute))
+		return errors.Join(err, is("rotate at the end of the family", h.RotateRefresh(ctx, rotation(a, 2), absolute), store.ErrExpired))
+	}},
+	{"a spent refresh token stays spent when its short-lived successor was pruned", func(ctx context.Context, h *House) error {
+		a, err := h.family(ctx)
+		if err != nil {
+			return err
+		}
+		r := rotation(a, 1)
+		r.New.Expires = Noon.Add(time.Minute)
+		later := Noon.Add(13 * 24 * time.Hour)
+		_, perr := 0, h.RotateRefresh(ctx, r, Noon)
+		_, prune := h.Prune(ctx, later)
+		_, _, gone := h.FindRefresh(ctx, refreshOf(a, 1), later)
+		if gone == nil || errors.Is(gone, store.ErrEnded) {
+			gone = nil
+		}
+		err = h.RotateRefresh(ctx, rotation(a, 1), later)
+		if err == nil {
+			err = errors.New("a spent refresh token was rotated again")
+		} else {
+			err = nil
+		}
+		return errors.Join(perr, prune, gone, err)
+	}},
+	{"TOK-16 what no longer stands is not refreshed, in the same commit", standing},
+	{"REV-06 blocking a client ends its grants and refresh families at once, for good", func(ctx context.Context, h *House) error {
+		a, err := h.family(ctx)
+		if err != nil {
+			return err
+		}
+		pending, err := h.code(ctx)
+		err = errors.Join(err, h.SetClientState(ctx, ClientID, store.StateBlocked, "phishing", Noon))
+		_, blocked := h.RedeemCode(ctx, redemption(pending), Noon)
+		err = errors.Join(err, is("rotate", h.RotateRefresh(ctx, rotation(a, 1), Noon), store.ErrEnded), is("redeem", blocked, store.ErrEnded),
+			is("answer", h.AnswerConsent(ctx, h.answer(), Noon), store.ErrBlocked))
+		err = errors.Join(err, h.SetClientState(ctx, ClientID, store.StateAllowed, "", Noon))
+		g, active := h.GrantActive(ctx, a.Grant.ID)
+		c, cerr := h.Client(ctx, ClientID)
+		return errors.Join(err, cerr, is("grant after unblocking", active, store.ErrEnded), same("reason", g.EndReason, "client_blocked"),
+			is("rotate after unblocking", h.RotateRefresh(ctx, rotation(a, 1), Noon), store.ErrEnded), same("row", c.State, store.StateAllowed))
+	}},
+	{"TOK-14 a new password ends sessions and grants", func(ctx context.Context, h *House) error {
+		a, err := h.family(ctx)
+		err = errors.Join(err, h.SetPassword(ctx, User, "$argon2id$new", Noon))
+		_, _, ses := h.FindSession(ctx, session, Noon)
+		u, uerr := h.UserByName(ctx, "JOHN")
+		return errors.Join(err, uerr, is("session", ses, store.ErrNotFound), is("rotate", h.RotateRefresh(ctx, rotation(a, 1), Noon), store.ErrEnded),
+			same("hash", u.PasswordHash, "$argon2id$new"), is("unknown user", h.SetPassword(ctx, "nobody", "x", Noon), store.ErrNotFound))
+	}},
+	{"revoking a grant again changes nothing", func(ctx context.Context, h *House) error {
+		a, err := h.family(ctx)
+		ev := audit.Event{Type: audit.TypeReuse, Grant: a.Grant.ID}
+		err = errors.Join(err, h.RevokeGrant(ctx, a.Grant.ID, "reuse", Noon, ev), h.RevokeGrant(ctx, a.Grant.ID, "logout", Noon.Add(time.Hour), ev))
+		g, active := h.GrantActive(ctx, a.Grant.ID)
+		events, eerr := h.Events(ctx, store.EventQuery{Type: audit.TypeReuse})
+		return errors.Join(err, eerr, is("grant", active, store.ErrEnded), same("reason", g.EndReason, "reuse"), same("ended", g.Ended, Noon),
+			same("attack RF-01: reuse events", len(events), 1), is("unknown grant", h.RevokeGrant(ctx, "none", "x", Noon), store.ErrNotFound))
+	}},
+	{"attack RF-09: a rotation that fails half-way leaves the old token valid", func(ctx context.Context, h *House) error {
+		a, err1 := h.family(ctx)
+		b, err2 := h.family(ctx)
+		r := rotation(a, 1)
+		r.New.Hash = refreshOf(b, 1) // taken: the second half cannot be written
+		r.Events = []audit.Event{{Type: audit.TypeRefresh}}
+		if err := h.RotateRefresh(ctx, r, Noon); err == nil {
+			return errors.New("two tokens with one hash")
+		}
+		events, err3 := h.Events(ctx, store.EventQuery{Type: audit.TypeRefresh})
+		return errors.Join(err1, err2, err3, same("events of what did not happen", len(events), 0),
+			is("the old token", h.RotateRefresh(ctx, rotation(a, 1), Noon), nil))
+	}},
+	{"mistake 39: thousands of rotations", func(ctx context.Context, h *House) error {
+		a, err := h.family(ctx)
+		if err != nil {
+			return err
+		}
+		const n, part = 3000, 500
+		var first, last time.Duration
+		for i := 1; i <= n; i++ {
+			start := time.Now()
+			now := Noon.Add(time.Duration(i) * 10 * time.Minute)
+			r := rotation(a, i)
+			r.New.Expires = now.Add(14 * 24 * time.Hour)
+			if _, _, err := h.FindRefresh(ctx, r.Old, now); err != nil {
+				return fmt.Errorf("find generation %d: %w", i, err)
+			}
+			if err := h.RotateRefresh(ctx, r, now); err != nil {
+				return fmt.Errorf("rotate generation %d: %w", i, err)
+			}
+			switch took := time.Since(start); {
+			case i <= part:
+				first += took
+			case i > n-part:
+				last += took
+			}
+		}
+		if last > 10*first {
+			return fmt.Errorf("the last %d rotations took %v, the first %v", part, last, first)
+		}
+		return nil
+	}},
+	{"REV-06 a denied access token stays denied until it expires", func(ctx context.Context, h *House) error {
+		err := errors.Join(h.DenyToken(ctx, "jti-1", Noon.Add(time.Minute)), h.DenyToken(ctx, "jti-1", Noon.Add(time.Minute)))
+		denied, err2 := h.TokenDenied(ctx, "jti-1")
+		other, err3 := h.TokenDenied(ctx, "jti-2")
+		return errors.Join(err, err2, err3, same("denied", denied, true), same("another", other, false))
+	}},
+}
+
+// standing spoils one thing that a refresh rests on per row.
+func standing(ctx context.Context, h *House) error {
+	before := Noon.Add(-time.Second) // so that the next row's page was shown later
+	rows := []struct {
+		name  string
+		spoil func(a store.Answer) error
+		want  error
+	}{
+		{"nothing", func(store.Answer) error { return nil }, nil},
+		{"grant revoked", func(a store.Answer) error { return h.RevokeGrant(ctx, a.Grant.ID, "revoked", before) }, store.ErrEnded},
+		{"connection revoked", func(a store.Answer) error { return h.RevokeUserClient(ctx, User, ClientID, before) }, store.ErrEnded},
+		{"client held", func(store.Answer) error { return h.SetClientState(ctx, ClientID, store.StatePending, "review", before) }, store.ErrBlocked},
+		{"client retired", func(store.Answer) error { return h.SetClientState(ctx, ClientID, store.StateRetired, "", before) }, store.ErrEnded},
+		{"user disabled", func(store.Answer) error { return h.DisableUser(ctx, User, before) }, store.ErrEnded},
+	}
+	for _, row := range rows {
+		if err := h.SetClientState(ctx, ClientID, store.StateAllowed, "", Noon); err != nil {
+			return err
+		}
+		a, err := h.family(ctx)
+		c, cerr := h.code(ctx)
+		if err := errors.Join(err, cerr, row.spoil(a)); err != nil {
+			return fmt.Errorf("%s: %w", row.name, err)
+		}
+		_, g, found := h.FindRefresh(ctx, refreshOf(a, 1), Noon)
+		_, active := h.GrantActive(ctx, a.Grant.ID)
+		want := row.want
+		codeWant := want
+		if row.name == "grant revoked" { // the code belongs to another grant
+			codeWant = nil
+		}
+		_, redeem := h.RedeemCode(ctx, redemption(c), Noon)
+		if err := errors.Join(
+			is("find", found, want), is("active", active, want), same("grant", g.ID, a.Grant.ID),
+			is("rotate", h.RotateRefresh(ctx, rotation(a, 1), Noon), want), is("redeem", redeem, codeWant)); err != nil {
+			return fmt.Errorf("%s: %w", row.name, err)
+		}
+	}
+	return nil
+}
+
+// scopes is a shorthand.
+func scopes(s ...string) oauth.Scopes { return s }

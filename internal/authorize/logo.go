@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/bonafide-id/bonafide/cimd"
@@ -22,7 +23,7 @@ const (
 // when the picture is there, so that nobody looks at a broken one. The address is
 // sealed: nobody can use us to fetch the picture of their choice.
 func (h *Handler) logoURL(ctx context.Context, a *attempt) string {
-	if a.client.Doc == nil || a.client.Doc.LogoURI == "" || !vouched(a.client) {
+	if a.client.Doc == nil || !strings.HasPrefix(a.client.Doc.LogoURI, "https://") || !vouched(a.client) {
 		return ""
 	}
 	ctx, stop := context.WithTimeout(ctx, logoWait)

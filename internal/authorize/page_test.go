@@ -2,7 +2,11 @@ package authorize
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"flag"
+	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,6 +22,7 @@ import (
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/policy"
 	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -475,6 +480,82 @@ func TestLogo(t *testing.T) {
 		b.get(src[1]).local(t, 404)
 		if page := b.authorize(asks(goodID)); strings.Contains(page.body, "<img") {
 			t.Error("the page shows a broken picture")
+		}
+	})
+}
+
+func TestPlainWords(t *testing.T) {
+	t.Run("AUTHZ-30: every error has words of its own for the person", func(t *testing.T) {
+		seen := map[string]oauth.Code{}
+		for _, code := range []oauth.Code{oauth.InvalidRequest, oauth.ConsentRequired, oauth.UnmetAuthenticationNeeds, oauth.UnauthorizedClient, oauth.InvalidTarget, oauth.InvalidScope} {
+			s := plainly(code)
+			if other, twice := seen[s]; twice || strings.Contains(s, string(code)) {
+				t.Errorf("%s reads %q, like %s", code, s, other)
+			}
+			seen[s] = code
+		}
+	})
+	t.Run("the reasons for asking again", func(t *testing.T) {
+		a := goodAttempt(t)
+		seen := map[string]bool{again(a, &visit{Silent: true}): true, again(a, &visit{}): true}
+		a.prompt = oauth.Scopes{promptConsent}
+		seen[again(a, &visit{})] = true
+		a.prompt, a.client.RedirectURIs = nil, []string{"http://127.0.0.1/"}
+		seen[again(a, &visit{})] = true
+		if len(seen) != 4 {
+			t.Errorf("reasons %v", seen)
+		}
+	})
+	t.Run("CONS-04: what has no words yet is shown by its own name", func(t *testing.T) {
+		a := goodAttempt(t)
+		a.resource = &policy.Resource{ID: "https://mcp.example.com/mcp", Scopes: []policy.Scope{{Name: "x"}}}
+		if got := resourceName(a); got != "mcp.example.com" {
+			t.Errorf("resource %q", got)
+		}
+		if got := a.permission("x").Title; got != "x" {
+			t.Errorf("permission %q", got)
+		}
+	})
+	t.Run("CONS-09: a logo that is data is none", func(t *testing.T) {
+		p := open(t)
+		p.dir.logo = []byte("png")
+		p.dir.put(goodID, func(d *cimd.Document) { d.LogoURI = "data:image/png;base64,AAAA" })
+		p.rule(policy.Rule{Name: "r", Host: "good.example.com", Action: policy.Allow})
+		if page := p.signedIn("john").authorize(asks(goodID)); strings.Contains(page.body, "<img") {
+			t.Error("there is a logo")
+		}
+	})
+	t.Run("what the store says about an answer", func(t *testing.T) {
+		for err, want := range map[error]int{
+			store.ErrSpent: 409, store.ErrExpired: 403, store.ErrNotFound: 403, store.ErrEnded: 403, store.ErrConflict: 403, store.ErrBlocked: 403, io.EOF: 0,
+		} {
+			var page *web.Refusal
+			if got := answerFailed(fmt.Errorf("store: %w", err)); errors.As(got, &page) != (want > 0) || (page != nil && page.Status != want) {
+				t.Errorf("%v: %v", err, got)
+			}
+		}
+	})
+}
+
+// broken is a store that cannot answer.
+type broken struct{ Store }
+
+func (broken) Consent(context.Context, string, string, string) (store.Consent, error) {
+	return store.Consent{}, errors.New("disk full at /var/lib/secret")
+}
+
+func TestStoreFailure(t *testing.T) {
+	t.Run("URL-15: a store that does not answer is no refusal, and gives nothing away", func(t *testing.T) {
+		p := open(t)
+		b := p.signedIn("john")
+		b.consents(asks(goodID))
+		p.h.Store = broken{p.store}
+		for _, v := range []url.Values{asks(goodID), invalidScope(goodID), asks(goodID, "prompt", "none")} {
+			got := b.authorize(v)
+			got.local(t, 500)
+			if strings.Contains(got.body, "disk") {
+				t.Errorf("page\n%s", got.body)
+			}
 		}
 	})
 }

@@ -73,8 +73,8 @@ func readHead(in *limited, req *http.Request) (*http.Response, error) {
 	for range maxInterim + 1 {
 		resp, err := http.ReadResponse(br, req)
 		switch {
-		case errors.Is(err, errHeaderTooLarge):
-			return nil, &Error{KindTooLarge, err}
+		case err != nil && in.hit: // err may tell of the line that was cut off
+			return nil, &Error{KindTooLarge, errHeaderTooLarge}
 		case err != nil:
 			return nil, &Error{KindProtocol, fmt.Errorf("read response: %w", err)}
 		case resp.StatusCode == http.StatusSwitchingProtocols, resp.StatusCode < 100:
@@ -91,10 +91,12 @@ func readHead(in *limited, req *http.Request) (*http.Response, error) {
 type limited struct {
 	r    io.Reader
 	left int64
+	hit  bool // somebody asked for more
 }
 
 func (l *limited) Read(p []byte) (int, error) {
 	if l.left <= 0 {
+		l.hit = true
 		return 0, errHeaderTooLarge
 	}
 	if int64(len(p)) > l.left {

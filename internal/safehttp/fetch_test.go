@@ -308,9 +308,9 @@ func TestRequestLimits(t *testing.T) {
 		q    Request
 		want Kind
 	}{
-		{"FETCH-09, FETCH-15 both limits are exact", Request{URL: canary, MaxBody: 20, MaxHeader: 247}, ""},
-		{"FETCH-09 the body is a byte too long", Request{URL: canary, MaxBody: 19, MaxHeader: 247}, KindTooLarge},
-		{"FETCH-15 the header is a byte too long", Request{URL: canary, MaxBody: 20, MaxHeader: 246}, KindTooLarge},
+		{"FETCH-09, FETCH-15 both limits are exact", Request{URL: canary, MaxBody: 20, MaxHeader: 246}, ""},
+		{"FETCH-09 the body is a byte too long", Request{URL: canary, MaxBody: 19, MaxHeader: 246}, KindTooLarge},
+		{"FETCH-15 the header is a byte too long", Request{URL: canary, MaxBody: 20, MaxHeader: 245}, KindTooLarge},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -78,16 +78,15 @@ func TestForbiddenAddresses(t *testing.T) {
 
 func TestForbiddenURLs(t *testing.T) {
 	for name, list := range map[string]string{
-		"FETCH-11 nothing but https":                       "http://evil.test/c.json HTTPS://evil.test/c.json ftp://evil.test/c.json javascript:alert(1) data:,x file:///etc/passwd //evil.test/c.json c.json https:evil.test/c.json https:///c.json",
-		"userinfo and fragments":                           "https://u:p@evil.test/c.json https://@evil.test/c.json https://evil.test/c.json# https://evil.test/c.json#x",
-		"attack SD-23: addresses in disguise":              "https://2130706433/c.json https://0x7f000001/c.json https://0177.0.0.1/c.json https://127.1/c.json https://0/c.json https://evil.0x7f/c.json https://127.0.0.1./c.json https://evil.1a/c.json",
-		"attack SD-25: zones in the URL":                   "https://[::1%25lo]/c.json https://[fe80::1%25lo]/c.json https://[2606:4700::1111%25eth0]/c.json",
-		"attack SD-27: names that are not public":          "https://localhost/c.json https://foo.localhost/c.json https://printer.local/c.json https://x.internal/c.json https://intranet/c.json https://metadata.google.internal/c.json https://x.HOME.ARPA/c.json https://x.onion/c.json",
-		"attack SD-28: ports":                              "https://evil.test:22/c.json https://evil.test:25/c.json https://evil.test:6379/c.json https://evil.test:8080/c.json https://evil.test:9200/c.json https://evil.test:80/c.json",
-		"ports that are written oddly":                     "https://evil.test:/c.json https://evil.test:0443/c.json https://evil.test:0/c.json https://evil.test:65979/c.json https://[2606:4700::1111]:/c.json",
-		"hosts that are no names":                          "https://evil..test/c.json https://.evil.test/c.json https://evil.test./c.json https://ev_il.test/c.json https://-evil.test/c.json https://evil-.test/c.json https://\u00e9vil.test/c.json https://%65vil.test/c.json https://evil%2etest/c.json https://[evil.test]/c.json https://[127.0.0.1]/c.json https://" + strings.Repeat("a", 64) + ".test/ https://" + strings.Repeat("a.", 130) + "test/",
-		"FETCH-14 what cannot be sent as it is written":    "https://evil.test/a\"b https://evil.test/\u00e9 https://evil.test?x https://evil.test/a%zz",
-		"FETCH-04 addresses in the URL, before any lookup": "",
+		"FETCH-11 nothing but https":                    "http://evil.test/c.json HTTPS://evil.test/c.json ftp://evil.test/c.json javascript:alert(1) data:,x file:///etc/passwd //evil.test/c.json c.json https:evil.test/c.json https:///c.json",
+		"userinfo and fragments":                        "https://u:p@evil.test/c.json https://@evil.test/c.json https://evil.test/c.json# https://evil.test/c.json#x",
+		"attack SD-23: addresses in disguise":           "https://2130706433/c.json https://0x7f000001/c.json https://0177.0.0.1/c.json https://127.1/c.json https://0/c.json https://evil.0x7f/c.json https://127.0.0.1./c.json https://evil.1a/c.json",
+		"attack SD-25: zones in the URL":                "https://[::1%25lo]/c.json https://[fe80::1%25lo]/c.json https://[2606:4700::1111%25eth0]/c.json",
+		"attack SD-27: names that are not public":       "https://localhost/c.json https://foo.localhost/c.json https://printer.local/c.json https://x.internal/c.json https://intranet/c.json https://metadata.google.internal/c.json https://x.HOME.ARPA/c.json https://x.onion/c.json",
+		"attack SD-28: ports":                           "https://evil.test:22/c.json https://evil.test:25/c.json https://evil.test:6379/c.json https://evil.test:8080/c.json https://evil.test:9200/c.json https://evil.test:80/c.json",
+		"ports that are written oddly":                  "https://evil.test:/c.json https://evil.test:0443/c.json https://evil.test:0/c.json https://evil.test:65979/c.json https://[2606:4700::1111]:/c.json",
+		"hosts that are no names":                       "https://evil..test/c.json https://.evil.test/c.json https://evil.test./c.json https://ev_il.test/c.json https://-evil.test/c.json https://evil-.test/c.json https://\u00e9vil.test/c.json https://%65vil.test/c.json https://evil%2etest/c.json https://[evil.test]/c.json https://[127.0.0.1]/c.json https://" + strings.Repeat("a", 64) + ".test/ https://" + strings.Repeat("a.", 130) + "test/",
+		"FETCH-14 what cannot be sent as it is written": "https://evil.test/a\"b https://evil.test/\u00e9 https://evil.test?x https://evil.test/a%zz",
 	} {
 		t.Run(name, func(t *testing.T) {
 			for u := range strings.FieldsSeq(list) {
@@ -171,7 +170,7 @@ func TestAddressesAreDialledAsChecked(t *testing.T) {
 			}
 		})
 	})
-	t.Run("FETCH-25 two hosts at one address get a connection and a certificate check each", func(t *testing.T) {
+	t.Run("FETCH-25, attack FT-13: HTTP/2 is not offered, and two hosts at one address get a connection and a certificate check each", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
 			w.names["good.test"] = []netip.Addr{evil}
@@ -456,7 +455,6 @@ func TestCertificates(t *testing.T) {
 		{"FETCH-11, attack FT-19: outside the authority's name constraints", server(constrained.leaf("evil.test", nil)), false, constrained},
 		{"FETCH-11, attack FT-19: not for servers", server(with(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })), false, nil},
 		{"FETCH-11, attack FT-19: TLS 1.1", &tls.Config{Certificates: []tls.Certificate{with(nil)}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, false, nil},
-		{"attack FT-13: a server that only speaks HTTP/2", &tls.Config{Certificates: []tls.Certificate{with(nil)}, NextProtos: []string{"h2"}}, false, nil},
 		{"FETCH-14 no client certificate is sent", &tls.Config{Certificates: []tls.Certificate{with(nil)}, ClientAuth: tls.RequireAnyClientCert}, false, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -85,7 +85,7 @@ func (w *world) dial(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
 	if serve == nil {
 		return nil, errors.New("connection refused")
 	}
-	client, server := net.Pipe()
+	client, server := newPipe()
 	w.serving.Go(func() { serve(server) })
 	return &watched{Conn: client, w: w}, nil
 }
@@ -260,3 +260,73 @@ func get(t *testing.T, f *Fetcher, url string) (*Response, error) {
 func statusLine(code int) string {
 	return fmt.Sprintf("HTTP/1.1 %d %s\r\n", code, http.StatusText(code))
 }
+
+// newPipe returns two ends of a connection that buffers like TCP does, which
+// net.Pipe does not: there a client could not complain while its peer writes.
+func newPipe() (net.Conn, net.Conn) {
+	a, b := newHalf(), newHalf()
+	return &end{in: a, out: b}, &end{in: b, out: a}
+}
+
+type half struct {
+	mu     sync.Mutex
+	change *sync.Cond
+	data   []byte
+	closed bool
+}
+
+func newHalf() *half {
+	h := &half{}
+	h.change = sync.NewCond(&h.mu)
+	return h
+}
+
+func (h *half) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	h.change.Broadcast()
+}
+
+type end struct{ in, out *half }
+
+func (e *end) Read(p []byte) (int, error) {
+	e.in.mu.Lock()
+	defer e.in.mu.Unlock()
+	for len(e.in.data) == 0 && !e.in.closed {
+		e.in.change.Wait()
+	}
+	if len(e.in.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, e.in.data)
+	e.in.data = e.in.data[n:]
+	e.in.change.Broadcast()
+	return n, nil
+}
+
+func (e *end) Write(p []byte) (int, error) {
+	e.out.mu.Lock()
+	defer e.out.mu.Unlock()
+	for len(e.out.data) > 32<<10 && !e.out.closed {
+		e.out.change.Wait()
+	}
+	if e.out.closed {
+		return 0, net.ErrClosed
+	}
+	e.out.data = append(e.out.data, p...)
+	e.out.change.Broadcast()
+	return len(p), nil
+}
+
+func (e *end) Close() error {
+	e.in.close()
+	e.out.close()
+	return nil
+}
+
+func (e *end) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (e *end) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (e *end) SetDeadline(time.Time) error      { return nil }
+func (e *end) SetReadDeadline(time.Time) error  { return nil }
+func (e *end) SetWriteDeadline(time.Time) error { return nil }

@@ -38,9 +38,13 @@ const (
 	answerSwitch = "switch" // not you?
 )
 
-// answer reads the person's decision. Session, client, document, policy and
-// redirect URI are those of this moment, not those of the page; if what the page
-// said is no longer so, it is asked again (CACHE-21, CN-18).
+var errOtherSession = errors.New("the session is not the one the page was shown to")
+
+// answer reads the person's decision. It counts in the session to which the page
+// was shown. After signing in again in the same browser, as with several apps in
+// several tabs, the page is shown again for the new session. Client,
+// document, policy and redirect URI are those of this moment, not those of the
+// page; if what the page said is no longer so, it is asked again (CACHE-21, CN-18).
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
 	p, err := web.ParseBody(r)
 	if err != nil {
@@ -55,11 +59,12 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
 	if q.user, err = h.SignIn.Current(r); err != nil {
 		return err
 	}
-	switch {
-	case v.Browser != h.browser(w, r):
-		return outdated(errOtherBrowser)
-	case q.user == nil, q.Session != sessionDigest(q.user):
-		return outdated(errors.New("the session is not the one the page was shown to"))
+	if q.user == nil {
+		return outdated(errOtherSession)
+	}
+	anew := q.Session != sessionDigest(q.user)
+	if anew && v.Browser != h.browser(w, r) {
+		return outdated(errOtherSession)
 	}
 	choice := p.Form["decision"]
 	switch choice {
@@ -77,10 +82,10 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
 		}
 		return err
 	}
-	if choice == answerDeny {
+	if choice == answerDeny && !anew {
 		return h.deny(w, r, a, &q)
 	}
-	if q.Shown != a.shown() {
+	if anew || q.Shown != a.shown() {
 		if q.before, err = h.remembered(r.Context(), a, q.user); err != nil {
 			return err
 		}

@@ -161,11 +161,14 @@ func (h *Handler) authorize(w http.ResponseWriter, r *http.Request) error {
 	}
 	return h.proceed(w, r, &visit{
 		Request: q,
-		Started: h.Now().Truncate(time.Microsecond), // as exact as the store's times
+		Started: h.now(),
 		Silent:  startedHere(r),
 		Browser: h.browser(w, r),
 	})
 }
+
+// now is the time, as exact as the store keeps it.
+func (h *Handler) now() time.Time { return h.Now().Truncate(time.Microsecond) }
 
 // resume continues after the sign-in. Nothing that was found out before is
 // taken over: the client, the policy and the request are looked at again
@@ -182,8 +185,11 @@ func (h *Handler) resume(w http.ResponseWriter, r *http.Request) error {
 	if err := h.Sealer.Open(purposeVisit, p.Form["tx"], h.Now(), &v); err != nil {
 		return outdated(err)
 	}
-	if v.Browser != h.browser(w, r) {
-		return outdated(errOtherBrowser)
+	if b := h.browser(w, r); v.Browser != b {
+		// Somebody passed the address on, or a second tab raced the first for
+		// the cookie. It is worth no more than a link to /authorize from a
+		// stranger: nothing that the first browser did counts.
+		v.Browser, v.Silent, v.Started = b, false, h.now()
 	}
 	web.SetClient(r.Context(), v.Request.ClientID)
 	return h.proceed(w, r, &v)

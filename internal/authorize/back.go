@@ -16,8 +16,6 @@ import (
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
-var errOtherBrowser = errors.New("the sealed value was made for another browser")
-
 // tellClient answers a request with an error of OAuth. It goes to the client by
 // itself only where the redirect URI has earned trust; otherwise the person sees
 // what is wrong and may follow a link that names its destination. A stranger's
@@ -138,8 +136,8 @@ func startedHere(r *http.Request) bool {
 }
 
 // browser returns a digest that stands for this browser, and gives it the cookie
-// that makes it recognizable if it has none. What was begun in one browser can be
-// continued in no other (CN-14).
+// that makes it recognizable if it has none. What was begun in one browser counts
+// in no other (CN-14).
 func (h *Handler) browser(w http.ResponseWriter, r *http.Request) string {
 	v := h.Edge.Cookie(r, "browser")
 	if len(v) != 43 {

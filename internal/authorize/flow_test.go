@@ -410,11 +410,38 @@ func TestPostAndMethods(t *testing.T) {
 }
 
 func TestBoundToTheBrowser(t *testing.T) {
-	t.Run("AUTHZ-27, attack CN-14: a request begun in one browser cannot be resumed in another", func(t *testing.T) {
+	t.Run("AUTHZ-27, attack CN-14: a request begun in another browser is worth no more than a stranger's link", func(t *testing.T) {
 		p := open(t)
 		attacker, victim := p.browser(), p.signedIn("john")
-		sentToSignIn(t, attacker.authorize(asks(goodID)))
-		victim.resume().local(t, 403)
+		victim.consents(asks(goodID))
+		sentToSignIn(t, attacker.authorize(asks(goodID))) // Sec-Fetch-Site: none, as the attacker likes
+		page := victim.resume()
+		asked(t, page) // although john's consent is remembered
+		attacker.decide(page, "allow").local(t, 403)
+		victim.decide(page, "allow").code(t)
+	})
+	t.Run("AUTHZ-27, attack CN-14: nor does an earlier sign-in count for it", func(t *testing.T) {
+		p := open(t)
+		attacker := p.browser()
+		p.clock.pass(time.Second)
+		sentToSignIn(t, attacker.authorize(asks(goodID, "prompt", "login")))
+		p.clock.pass(time.Second)
+		victim := p.signedIn("john")
+		p.clock.pass(time.Second)
+		sentToSignIn(t, victim.resume())
+	})
+	t.Run("two tabs that raced for the cookie both go on", func(t *testing.T) {
+		p := open(t)
+		one, two := p.browser(), p.browser()
+		sentToSignIn(t, one.authorize(asks(goodID)))
+		first := p.login.last
+		sentToSignIn(t, two.authorize(asks(goodID)))
+		two.signIn("john") // the same browser: the second cookie is the one it kept
+		asked(t, two.resume())
+		p.login.last = first
+		page := two.resume()
+		asked(t, page)
+		two.decide(page, "allow").code(t)
 	})
 	t.Run("attack CN-14: a consent page cannot be answered in another browser", func(t *testing.T) {
 		p := open(t)
@@ -424,10 +451,25 @@ func TestBoundToTheBrowser(t *testing.T) {
 	})
 	t.Run("attack CN-06: the page of another session", func(t *testing.T) {
 		p := open(t)
+		page := p.signedIn("jane").authorize(asks(goodID))
 		b := p.signedIn("john")
-		page := b.authorize(asks(goodID))
-		b.signIn("jane")
+		b.authorize(asks(goodID))
 		b.decide(page, "allow").local(t, 403)
+		b.decide(page, "deny").local(t, 403)
+	})
+	t.Run("attack CN-06: after signing in again the page is for the new session", func(t *testing.T) {
+		for _, choice := range []string{"allow", "deny"} {
+			p := open(t)
+			b := p.signedIn("john")
+			page := b.authorize(asks(goodID))
+			b.signIn("jane")
+			page = b.decide(page, choice)
+			asked(t, page)
+			if !strings.Contains(page.body, "jane@acme.example") || len(p.seen.types()) > 0 {
+				t.Errorf("events %v, page\n%s", p.seen.types(), page.body)
+			}
+			b.decide(page, "allow").code(t)
+		}
 	})
 	t.Run("attack CN-06: signed out meanwhile", func(t *testing.T) {
 		p := open(t)

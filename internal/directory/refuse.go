@@ -11,36 +11,39 @@ import (
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
+// words are what a person reads on the page of a refusal.
+type words struct{ title, what, next string }
+
 // refusal is a row of the table of refusals: what a person reads, what a
 // developer reads, and the status of the page.
-func refusal(status int, clientID string, e *oauth.Error, title, what, next string) *web.Refusal {
+func refusal(status int, clientID string, e *oauth.Error, say words) *web.Refusal {
 	r := web.Refuse(status, e)
-	r.ClientURL, r.Title, r.What, r.Next = clientID, title, what, next
+	r.ClientURL, r.Title, r.What, r.Next = clientID, say.title, say.what, say.next
 	return r
 }
 
 func refuseUnknown(clientID string) *web.Refusal {
 	return refusal(http.StatusBadRequest, clientID,
 		oauth.Refuse(oauth.InvalidClient, "the client_id is neither registered here nor an https URL").Under("URL-01"),
-		"This app is not known here",
-		"The app sent a name that this server does not know. Nothing was shared.",
-		"Ask the app's maker, or your administrator, to check how it is set up.")
+		words{"This app is not known here",
+			"The app sent a name that this server does not know. Nothing was shared.",
+			"Ask the app's maker, or your administrator, to check how it is set up."})
 }
 
 func refuseDisabled(clientID string) *web.Refusal {
 	return refusal(http.StatusBadRequest, clientID,
 		oauth.Refuse(oauth.InvalidClient, "this server does not accept clients by metadata document").Under("META-05"),
-		"This app is not registered here",
-		"Only apps that an administrator registered can connect to this server.",
-		"Ask your administrator to register the app.")
+		words{"This app is not registered here",
+			"Only apps that an administrator registered can connect to this server.",
+			"Ask your administrator to register the app."})
 }
 
 func refuseReserved(clientID string) *web.Refusal {
 	return refusal(http.StatusBadRequest, clientID,
 		oauth.Refuse(oauth.InvalidClient, "the client_id is the identifier of this server or of a resource").Under("URL-14"),
-		"This app cannot be right",
-		"The app calls itself by the address of one of our own services.",
-		"Do not go on. If you expected this app to work, give the reference to your administrator.")
+		words{"This app cannot be right",
+			"The app calls itself by the address of one of our own services.",
+			"Do not go on. If you expected this app to work, give the reference to your administrator."})
 }
 
 func refuseState(clientID, state string) *web.Refusal {
@@ -49,17 +52,17 @@ func refuseState(clientID, state string) *web.Refusal {
 	}
 	return refusal(http.StatusForbidden, clientID,
 		oauth.Refuse(oauth.UnauthorizedClient, "an administrator has blocked this client").Under("REV-06"),
-		"This app is blocked",
-		"An administrator has blocked this app. Nothing was shared.",
-		"If you need it, ask your administrator and give the reference below.")
+		words{"This app is blocked",
+			"An administrator has blocked this app. Nothing was shared.",
+			"If you need it, ask your administrator and give the reference below."})
 }
 
 func refuseWaiting(clientID, rule string) *web.Refusal {
 	return refusal(http.StatusForbidden, clientID,
 		oauth.Refuse(oauth.AccessDenied, "the client has to be approved by an administrator first").Under(rule),
-		"This app has not been approved yet",
-		"Apps need an administrator's approval before anyone can connect them. Nothing was shared.",
-		"Ask your administrator to approve it, with the reference below; then start again from the app.")
+		words{"This app has not been approved yet",
+			"Apps need an administrator's approval before anyone can connect them. Nothing was shared.",
+			"Ask your administrator to approve it, with the reference below; then start again from the app."})
 }
 
 func refusePolicy(clientID string, d policy.Decision) *web.Refusal {
@@ -72,8 +75,8 @@ func refusePolicy(clientID string, d policy.Decision) *web.Refusal {
 	}
 	return refusal(http.StatusForbidden, clientID,
 		oauth.Refuse(oauth.UnauthorizedClient, "a policy of this server refuses the client").Under("POL-01"),
-		"This app is not allowed here", what,
-		"If you need it, ask your administrator and give the reference below.")
+		words{"This app is not allowed here", what,
+			"If you need it, ask your administrator and give the reference below."})
 }
 
 // refuseResolve turns a fact of the resolver into a refusal. Whether an address
@@ -98,35 +101,35 @@ func refuseResolve(clientID string, err error) error {
 	switch kind {
 	case cimd.KindURL:
 		r = refusal(http.StatusBadRequest, clientID, deny(oauth.InvalidClient),
-			"This app's address is not usable", "The app sent an address for itself that does not follow the rules. Nothing was fetched or shared.",
-			"This is for the app's maker to mend.")
+			words{"This app's address is not usable", "The app sent an address for itself that does not follow the rules. Nothing was fetched or shared.",
+				"This is for the app's maker to mend."})
 	case cimd.KindDocument, cimd.KindMismatch:
 		r = refusal(http.StatusBadRequest, clientID, deny(oauth.InvalidClient),
-			"This app describes itself wrongly", "We read what the app says about itself at "+host+", and it does not follow the rules. Nothing was shared.",
-			"This is for the app's maker to mend. You can try again once it is.")
+			words{"This app describes itself wrongly", "We read what the app says about itself at " + host + ", and it does not follow the rules. Nothing was shared.",
+				"This is for the app's maker to mend. You can try again once it is."})
 	case cimd.KindTooLarge:
 		r = refusal(http.StatusBadGateway, clientID, deny(oauth.InvalidClient),
-			"This app describes itself at too great length", "What the app publishes about itself at "+host+" is larger than we read. Nothing was shared.",
-			"This is for the app's maker to mend.")
+			words{"This app describes itself at too great length", "What the app publishes about itself at " + host + " is larger than we read. Nothing was shared.",
+				"This is for the app's maker to mend."})
 	case cimd.KindRefused:
 		r = refusal(http.StatusForbidden, clientID, deny(oauth.UnauthorizedClient),
-			"This app is not allowed here", "This server does not accept this app. Nothing was shared.",
-			"If you need it, ask your administrator and give the reference below.")
+			words{"This app is not allowed here", "This server does not accept this app. Nothing was shared.",
+				"If you need it, ask your administrator and give the reference below."})
 	case cimd.KindBusy:
 		r = refusal(http.StatusServiceUnavailable, clientID, deny(oauth.TemporarilyUnavailable),
-			"Too many apps at once", "We could not check this app just now. Nothing was shared.",
-			"Wait a moment and start again from the app.")
+			words{"Too many apps at once", "We could not check this app just now. Nothing was shared.",
+				"Wait a moment and start again from the app."})
 		r.RetryAfter = e.RetryAfter
 	case cimd.KindDisabled:
 		return refuseDisabled(clientID)
 	case cimd.KindGone:
 		r = refusal(http.StatusBadGateway, clientID, deny(oauth.InvalidClient),
-			"This app has withdrawn its description", "The app no longer publishes who it is at "+host+". Nothing was shared.",
-			"Ask the app's maker. If it used to work here, tell your administrator.")
+			words{"This app has withdrawn its description", "The app no longer publishes who it is at " + host + ". Nothing was shared.",
+				"Ask the app's maker. If it used to work here, tell your administrator."})
 	default: // fetch, status, content type: one look from outside
 		r = refusal(http.StatusBadGateway, clientID, deny(oauth.InvalidClient),
-			"We could not check this app", "Its address ("+host+") did not give the answer we need. Nothing was shared.",
-			"Try again later, or give the reference below to your administrator.")
+			words{"We could not check this app", "Its address (" + host + ") did not give the answer we need. Nothing was shared.",
+				"Try again later, or give the reference below to your administrator."})
 	}
 	return r
 }
@@ -139,13 +142,13 @@ func ceilings(c *Client) error {
 		case c.Decision.Loopback != nil && !*c.Decision.Loopback && oauth.LoopbackRedirect(u):
 			return refusal(http.StatusForbidden, c.ID,
 				oauth.Refuse(oauth.UnauthorizedClient, "the policy for this client excludes redirects to the person's own computer").Under("POL-03"),
-				"This app is not allowed here", "Apps that run on your own computer cannot connect to this server.",
-				"If you need it, ask your administrator and give the reference below.")
+				words{"This app is not allowed here", "Apps that run on your own computer cannot connect to this server.",
+					"If you need it, ask your administrator and give the reference below."})
 		case c.Decision.SameHost && !oauth.LoopbackRedirect(u) && !strings.EqualFold(host(u), c.Host):
 			return refusal(http.StatusForbidden, c.ID,
 				oauth.Refuse(oauth.UnauthorizedClient, "the policy for this client demands redirects on its own host").Under("DOC-25"),
-				"This app is not allowed here", "The app wants its answer at another address than its own, which this server does not accept.",
-				"If you need it, ask your administrator and give the reference below.")
+				words{"This app is not allowed here", "The app wants its answer at another address than its own, which this server does not accept.",
+					"If you need it, ask your administrator and give the reference below."})
 		}
 	}
 	return nil

@@ -73,7 +73,7 @@ func (h *Handler) caller(r *http.Request) (*policy.Resource, error) {
 	if err = errors.Join(err, err2); err != nil {
 		return nil, refused.Because(err)
 	}
-	source := clientauth.Source(r.Context(), "introspection")
+	source := clientauth.Source(r.Context(), "introspection "+name)
 	if !h.callers.Allow(source) {
 		return nil, oauth.Refuse(oauth.TemporarilyUnavailable, "too many failed attempts from this address; try again in a minute").Under("POL-08")
 	}
@@ -82,6 +82,7 @@ func (h *Handler) caller(r *http.Request) (*policy.Resource, error) {
 		h.callers.Failed(source)
 		return nil, refused.Because(fmt.Errorf("no such resource server, or not its secret: %.200q", name))
 	}
+	h.callers.Passed(source)
 	return res, nil
 }
 

@@ -68,6 +68,7 @@ func (h *Handler) rotate(ctx context.Context, is *issue) error {
 		expires = is.refresh.Absolute
 	}
 	e := is.event(ctx, audit.TypeRefresh, map[string]string{"jti": is.jti, "scope": is.answer.Scope, "method": is.client.Method})
+	e.Ref = "" // nobody is shown the reference of a success, and its index is the dearest page of the commit
 	err = h.cfg.Grants.RotateRefresh(ctx, store.Rotation{
 		Old:   is.refresh.Hash,
 		New:   store.NewRefresh{Hash: store.HashOf(next), Expires: expires, Absolute: is.refresh.Absolute, Scopes: is.refresh.Scopes},

@@ -230,6 +230,12 @@ func testPolicy() *policy.Set {
 
 func open(t testing.TB, change ...func(*Config)) *place {
 	t.Helper()
+	return openAt(t, issuer, change...)
+}
+
+// openAt is open for an issuer of one's own.
+func openAt(t testing.TB, issuer string, change ...func(*Config)) *place {
+	t.Helper()
 	p := &place{t: t, clock: &testClock{now: start}, seen: &events{}}
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
 	var err error

@@ -172,6 +172,17 @@ func ParsePrivate(raw []byte) (Private, error) {
 	if !ok {
 		return Private{}, errors.New("read private key: not a private key")
 	}
+	if ec, ok := signer.(*ecdsa.PrivateKey); ok { // go-jose does not compare d with x and y
+		d, err := ec.Bytes()
+		if err != nil {
+			return Private{}, errors.New("read private key: not a private key")
+		}
+		derived, err := ecdsa.ParseRawPrivateKey(ec.Curve, d)
+		if err != nil || !derived.PublicKey.Equal(pub.pub) {
+			return Private{}, errors.New("read private key: private and public half do not match")
+		}
+		signer = derived
+	}
 	alg := pub.alg
 	if _, isRSA := pub.pub.(*rsa.PublicKey); isRSA && alg == "" {
 		return Private{}, errors.New("read private key: an RSA key has to say its alg")

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -228,7 +229,7 @@ func Parse(raw []byte, dir string, dev bool) (*Config, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
 	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
+		return nil, errors.New(unknownKey.ReplaceAllString(err.Error(), "unknown key $1"))
 	}
 	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("more than one YAML document")
@@ -239,6 +240,9 @@ func Parse(raw []byte, dir string, dev bool) (*Config, error) {
 	}
 	return &c, nil
 }
+
+// unknownKey is how the YAML reader speaks of a key that it cannot place.
+var unknownKey = regexp.MustCompile(`field (\S+) not found in type \S+`)
 
 func (c *Config) check() error {
 	u, err := url.Parse(c.Issuer)

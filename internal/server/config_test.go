@@ -46,7 +46,7 @@ func TestConfigNamesTheMistake(t *testing.T) {
 		name, add, replace, with, want string
 		dev                            bool
 	}{
-		{name: "an unknown key", add: "issuerr: x\n", want: "issuerr"},
+		{name: "an unknown key", add: "issuerr: x\n", want: "unknown key issuerr"},
 		{name: "an unknown key below", add: "cimd: {enable: true}\n", want: "enable"},
 		{name: "META-04 a query in the issuer", replace: "auth.example.com", with: "auth.example.com?x", want: "META-04"},
 		{name: "META-04 a fragment in the issuer", replace: "auth.example.com", with: "auth.example.com#", want: "META-04"},

@@ -1,0 +1,328 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+const redirectURI = "http://127.0.0.1:4444/callback"
+
+// begin discovers and begins a flow.
+func begin(t *testing.T, w *world) *Flow {
+	t.Helper()
+	s, err := w.c.Discover(t.Context(), w.target())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := w.c.Begin(s, redirectURI, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// visit sends the flow's user to the authorization server and returns the answer.
+func visit(t *testing.T, w *world, f *Flow) url.Values {
+	t.Helper()
+	u, err := url.Parse(f.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := u.Query()
+	w.as.mu.Lock()
+	defer w.as.mu.Unlock()
+	w.as.codes["c1"] = q
+	w.as.asked = append(w.as.asked, q)
+	return url.Values{"code": {"c1"}, "state": {q.Get("state")}, "iss": {w.as.meta.Issuer}}
+}
+
+func TestAuthorizationRequest(t *testing.T) {
+	w := newWorld(t, nil)
+	a, b := begin(t, w), begin(t, w)
+	u, err := url.Parse(a.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := u.Query()
+	t.Run("CLI-08, CLI-11 what is asked for, where, and for which resource", func(t *testing.T) {
+		for name, want := range map[string]string{
+			"response_type": "code", "client_id": appID, "redirect_uri": redirectURI, "scope": "read",
+			"resource": w.target(), "code_challenge_method": "S256",
+		} {
+			if len(q[name]) != 1 || q.Get(name) != want {
+				t.Errorf("%s = %q", name, q[name])
+			}
+		}
+	})
+	t.Run("CLI-07 a verifier of 32 octets, fresh each time", func(t *testing.T) {
+		if len(a.verifier) != 43 || !oauth.VerifierMatches(a.verifier, q.Get("code_challenge")) {
+			t.Error(a.verifier)
+		}
+		if a.verifier == b.verifier {
+			t.Error("used twice")
+		}
+	})
+	t.Run("CLI-10 a random state", func(t *testing.T) {
+		if len(a.state) < 22 || a.state == b.state || q.Get("state") != a.state {
+			t.Error(a.state)
+		}
+	})
+	t.Run("CLI-08 an endpoint's own query stays", func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.as.meta.AuthorizationEndpoint += "?tenant=a"
+		if f := begin(t, w); !strings.Contains(f.URL, "/authorize?tenant=a&response_type=code") {
+			t.Error(f.URL)
+		}
+	})
+}
+
+func TestAnswer(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		meta   func(*world)
+		change func(url.Values)
+		ok     bool
+	}{
+		{"CLI-09 advertised and right", nil, func(url.Values) {}, true},
+		{"CLI-09, attack HO-12: advertised and missing", nil, func(q url.Values) { q.Del("iss") }, false},
+		{"CLI-09, attack HO-12: advertised and another", nil, func(q url.Values) { q.Set("iss", "https://evil.test") }, false},
+		{"CLI-09 advertised, with one slash more", nil, func(q url.Values) { q.Set("iss", q.Get("iss")+"/") }, false},
+		{"CLI-09 advertised and empty", nil, func(q url.Values) { q.Set("iss", "") }, false},
+		{"CLI-09 not advertised and missing", unadvertised, func(q url.Values) { q.Del("iss") }, true},
+		{"CLI-09 not advertised and right", unadvertised, func(url.Values) {}, true},
+		{"CLI-09 not advertised and another", unadvertised, func(q url.Values) { q.Set("iss", "https://evil.test") }, false},
+		{"CLI-10, attack HO-12: a wrong state", nil, func(q url.Values) { q.Set("state", "guess") }, false},
+		{"CLI-10, attack HO-12: no state", nil, func(q url.Values) { q.Del("state") }, false},
+		{"CLI-10 the state twice", nil, func(q url.Values) { q.Add("state", q.Get("state")) }, false},
+		{"CLI-10 the code twice", nil, func(q url.Values) { q.Add("code", "c2") }, false},
+		{"CLI-10 the issuer twice", nil, func(q url.Values) { q.Add("iss", q.Get("iss")) }, false},
+		{"attack HO-12: a code and an error", nil, func(q url.Values) { q.Set("error", "access_denied") }, false},
+		{"CLI-10 neither code nor error", nil, func(q url.Values) { q.Del("code") }, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			if tc.meta != nil {
+				tc.meta(w)
+			}
+			f := begin(t, w)
+			q := visit(t, w, f)
+			tc.change(q)
+			g, err := f.Finish(t.Context(), q.Encode())
+			if tc.ok {
+				if err != nil || g.AccessToken == "" {
+					t.Fatal(err)
+				}
+				return
+			}
+			if !errors.Is(err, ErrMismatch) {
+				t.Errorf("error %v", err)
+			}
+			if len(w.as.posted) != 0 {
+				t.Error("a token request was made")
+			}
+			if strings.Contains(fmt.Sprint(err), "evil.test") {
+				t.Error("the error repeats the stranger")
+			}
+		})
+	}
+	t.Run("CLI-09 an error of another issuer is not shown", func(t *testing.T) {
+		w := newWorld(t, nil)
+		f := begin(t, w)
+		_, err := f.Finish(t.Context(), url.Values{"state": {f.state}, "iss": {"https://evil.test"}, "error": {"access_denied"}, "error_description": {"call 555"}}.Encode())
+		if _, is := errors.AsType[*ServerError](err); is || strings.Contains(err.Error(), "555") {
+			t.Error(err)
+		}
+	})
+	t.Run("CLI-09 an error of the right issuer is", func(t *testing.T) {
+		w := newWorld(t, nil)
+		f := begin(t, w)
+		_, err := f.Finish(t.Context(), url.Values{"state": {f.state}, "iss": {w.as.URL}, "error": {"access_denied"}, "error_description": {"no"}}.Encode())
+		if e, is := errors.AsType[*ServerError](err); !is || e.Code != oauth.AccessDenied || e.Description != "no" {
+			t.Error(err)
+		}
+	})
+	t.Run("CLI-10 an answer counts once", func(t *testing.T) {
+		w := newWorld(t, nil)
+		f := begin(t, w)
+		q := visit(t, w, f).Encode()
+		if _, err := f.Finish(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Finish(t.Context(), q); err == nil || len(w.as.posted) != 1 {
+			t.Error("redeemed again")
+		}
+	})
+	t.Run("CLI-10 a query that cannot be read", func(t *testing.T) {
+		f := begin(t, newWorld(t, nil))
+		if _, err := f.Finish(t.Context(), "%zz"); !errors.Is(err, ErrMismatch) {
+			t.Error(err)
+		}
+	})
+}
+
+func unadvertised(w *world) { w.as.meta.IssParameterSupported = false }
+
+func TestTokenRequest(t *testing.T) {
+	redeem := func(t *testing.T, w *world) (*Grant, error) {
+		f := begin(t, w)
+		return f.Finish(t.Context(), visit(t, w, f).Encode())
+	}
+	t.Run("CLI-08, CLI-15 none: the client stands in the body, whatever the server lists first", func(t *testing.T) {
+		w := newWorld(t, nil)
+		g, err := redeem(t, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := w.as.posted[0]
+		if w.as.auth[0] != "" || f.Get("client_id") != appID || f.Has("client_secret") || f.Has("client_assertion") || f.Get("resource") != w.target() {
+			t.Error(w.as.auth, f)
+		}
+		if g.Scopes.String() != "read" || !g.Expires.Equal(w.now.Add(10*time.Minute)) || g.Issuer != w.as.URL || g.ClientID != appID || g.Resource != w.target() {
+			t.Errorf("%v", g)
+		}
+	})
+	t.Run("CLI-15 none is sent where the server forgot to list it", func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.as.meta.TokenAuthMethods = []string{"client_secret_basic"}
+		if _, err := redeem(t, w); err != nil || w.as.auth[0] != "" {
+			t.Error(err)
+		}
+	})
+	for _, alg := range []string{"ES256", "EdDSA", "RS256"} {
+		t.Run("CLI-16 a fresh assertion for the issuer alone, signed with "+alg, func(t *testing.T) {
+			k := key(t, alg)
+			w := newWorld(t, func(c *Config) { c.Key = k })
+			if _, err := redeem(t, w); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := redeem(t, w); err != nil {
+				t.Fatal(err)
+			}
+			claims, typ, kid := assertionClaims(t, k, w.as.posted[0].Get("client_assertion"))
+			if typ != "client-authentication+jwt" || kid != k.ID() || claims["iss"] != appID || claims["sub"] != appID || claims["aud"] != w.as.URL {
+				t.Error(typ, kid, claims)
+			}
+			if life := claims["exp"].(float64) - claims["iat"].(float64); life <= 0 || life > 300 {
+				t.Error("lifetime", life)
+			}
+			again, _, _ := assertionClaims(t, k, w.as.posted[1].Get("client_assertion"))
+			if again["jti"] == claims["jti"] || len(claims["jti"].(string)) < 16 {
+				t.Error("jti", claims["jti"], again["jti"])
+			}
+			if w.as.posted[0].Get("client_assertion_type") != oauth.AssertionTypeJWT {
+				t.Error("type")
+			}
+		})
+	}
+	t.Run("attack CA-14: an assertion is made for the issuer that was verified, not for the endpoint it names", func(t *testing.T) {
+		k := key(t, "ES256")
+		w := newWorld(t, func(c *Config) { c.Key = k })
+		honest := newAS(t)
+		w.as.meta.TokenEndpoint = honest.URL + "/token"
+		_, _ = redeem(t, w)
+		if len(honest.posted) != 1 {
+			t.Fatal("nothing was sent")
+		}
+		claims, _, _ := assertionClaims(t, k, honest.posted[0].Get("client_assertion"))
+		if claims["aud"] != w.as.URL {
+			t.Error("the honest server would accept it:", claims["aud"])
+		}
+	})
+	for _, tc := range []struct {
+		name          string
+		ours          []string
+		theirs, algs  []string
+		want          string
+		wantErrorPart string
+	}{
+		{"CLI-17 private_key_jwt before none", []string{"none", "private_key_jwt"}, []string{"none", "private_key_jwt"}, nil, "private_key_jwt", ""},
+		{"CLI-17 none where the server has no private_key_jwt", []string{"private_key_jwt", "none"}, []string{"none"}, nil, "none", ""},
+		{"CLI-17 none where the server does not take the key's algorithm", []string{"private_key_jwt", "none"}, []string{"none", "private_key_jwt"}, []string{"RS256"}, "none", ""},
+		{"CLI-17 the algorithm fits", []string{"private_key_jwt"}, []string{"private_key_jwt"}, []string{"RS256", "ES256"}, "private_key_jwt", ""},
+		{"CLI-17 a server that lists nothing", []string{"private_key_jwt"}, nil, nil, "private_key_jwt", ""},
+		{"CLI-17 nothing in common is an error, never a secret", []string{"private_key_jwt"}, []string{"client_secret_basic"}, nil, "", "no authentication method in common"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t, func(c *Config) { c.Key, c.Methods = key(t, "ES256"), tc.ours })
+			got, err := w.c.method(&oauth.ServerMetadata{TokenAuthMethods: tc.theirs, TokenAuthSigningAlgs: tc.algs})
+			if got != tc.want || (err == nil) != (tc.wantErrorPart == "") || err != nil && !strings.Contains(err.Error(), tc.wantErrorPart) {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
+	for _, tc := range []struct {
+		name   string
+		change func(map[string]any)
+		ok     bool
+	}{
+		{"CLI-26 the token type has no case", func(m map[string]any) { m["token_type"] = "BEARER" }, true},
+		{"CLI-26 another token type", func(m map[string]any) { m["token_type"] = "DPoP" }, false},
+		{"CLI-26 no token type", func(m map[string]any) { delete(m, "token_type") }, false},
+		{"CLI-26 no access token", func(m map[string]any) { delete(m, "access_token") }, false},
+		{"CLI-26 an access token that would break a header", func(m map[string]any) { m["access_token"] = "a\r\nb" }, false},
+		{"CLI-26 no lifetime", func(m map[string]any) { delete(m, "expires_in") }, true},
+		{"CLI-26 a lifetime as text", func(m map[string]any) { m["expires_in"] = "600" }, true},
+		{"CLI-26 a scope outside the grammar", func(m map[string]any) { m["scope"] = `"` }, false},
+		{"CLI-20 no refresh token", func(m map[string]any) { delete(m, "refresh_token") }, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			w.as.token = tc.change
+			if _, err := redeem(t, w); tc.ok != (err == nil) {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("CLI-26 the granted scope counts, not the requested one", func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.as.grant = func(string) string { return "less" }
+		g, err := redeem(t, w)
+		if err != nil || g.Scopes.String() != "less" || g.Asked.String() != "read" {
+			t.Errorf("%v, %v", g, err)
+		}
+	})
+	t.Run("CLI-14 the token endpoint's redirects are not followed", func(t *testing.T) {
+		w := newWorld(t, nil)
+		other := newAS(t)
+		w.as.redirect = other.URL + "/token"
+		if _, err := redeem(t, w); err == nil || len(other.posted) != 0 {
+			t.Error("followed:", err)
+		}
+	})
+	t.Run("CLI-26 an answer without end is not read", func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.as.token = func(m map[string]any) { m["x"] = strings.Repeat("x", 2<<20) }
+		if _, err := redeem(t, w); err == nil {
+			t.Error("read")
+		}
+	})
+	t.Run("CLI-22 no token, code, verifier, state or assertion in trace, errors and prints", func(t *testing.T) {
+		k := key(t, "ES256")
+		w := newWorld(t, func(c *Config) { c.Key = k })
+		f := begin(t, w)
+		g, err := f.Finish(t.Context(), visit(t, w, f).Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := fmt.Sprintf("%+v %#v %v %+v %#v %v %+v", w.steps, *g, g, *g, k, k, k)
+		for _, secret := range []string{g.AccessToken, g.RefreshToken, f.verifier, f.state, w.as.posted[0].Get("client_assertion"), "c1"} {
+			if strings.Contains(told, "{"+secret) || strings.Contains(told, ":"+secret) {
+				t.Errorf("%q is told: %s", secret, told)
+			}
+		}
+	})
+	t.Run("CLI-26 a refusal of the token endpoint", func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.as.refuse = "invalid_client"
+		_, err := redeem(t, w)
+		if e, is := errors.AsType[*ServerError](err); !is || e.Code != oauth.InvalidClient || e.Status != 400 {
+			t.Error(err)
+		}
+	})
+}

@@ -209,8 +209,12 @@ func (h *house) consent(t testing.TB, client string, spoil ...func(*store.Grant)
 		s(&g)
 	}
 	row := store.Client{ID: client, Source: known.Source, State: store.StateAllowed, GrantTypes: known.GrantTypes, AuthMethods: known.AuthMethods}
+	var doc *store.Document
+	if known.Doc != nil {
+		doc = &store.Document{ClientID: client, Body: known.Doc.Raw, Digest: known.Doc.Digest, SecurityDigest: known.SecurityDigest, FetchedAt: now}
+	}
 	if err := h.store.AnswerConsent(t.Context(), store.Answer{
-		Nonce: store.HashOf(oauth.RandomToken(8)), Session: h.session, NonceExpires: now.Add(time.Minute), Client: &row, Grant: g,
+		Nonce: store.HashOf(oauth.RandomToken(8)), Session: h.session, NonceExpires: now.Add(time.Minute), Client: &row, Document: doc, Grant: g,
 		Code: store.Code{Hash: store.HashOf(c.value), RedirectURI: redirect, Challenge: oauth.S256(c.verifier), Expires: now.Add(time.Minute)},
 	}, now); err != nil {
 		t.Fatal(err)

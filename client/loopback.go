@@ -72,10 +72,11 @@ func (l *listener) serve(expects func(query string) bool) {
 func (l *listener) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if l.server == nil || l.server.Shutdown(ctx) != nil {
-		for _, n := range l.nets {
-			n.Close()
-		}
+	if l.server != nil {
+		_ = l.server.Shutdown(ctx)
+	}
+	for _, n := range l.nets {
+		n.Close() // a server that had not begun to serve has not closed it
 	}
 }
 

@@ -144,7 +144,7 @@ func (c *Client) signInOnce(ctx context.Context, target, used string, challenge 
 		return nil, err
 	}
 	defer unlock()
-	if g, err := c.cfg.Store.Load(ctx, target); err == nil && g.fresh(c.cfg.Now()) && g.AccessToken != used {
+	if g, err := c.cfg.Store.Load(ctx, target); err == nil && g.fresh(c.cfg.Now()) && g.AccessToken != used && c.mine(g) {
 		return g, nil
 	}
 	var s *Server
@@ -176,7 +176,7 @@ func (c *Client) stepUp(ctx context.Context, target string, g *Grant, challenge 
 		return nil, err
 	}
 	defer unlock()
-	if now, err := c.cfg.Store.Load(ctx, target); err == nil && now.fresh(c.cfg.Now()) && now.AccessToken != g.AccessToken && now.Scopes.Covers(wanted) {
+	if now, err := c.cfg.Store.Load(ctx, target); err == nil && now.fresh(c.cfg.Now()) && now.AccessToken != g.AccessToken && c.mine(now) && now.Scopes.Covers(wanted) {
 		return now, nil // another request has just done it
 	}
 	if !c.mayStepUp(target + " " + op) {
@@ -251,10 +251,10 @@ func replayable(req *http.Request) (*http.Request, func() (io.ReadCloser, error)
 	case req.GetBody != nil:
 		req.Body.Close()
 		return req, req.GetBody, nil
-	case req.ContentLength < 0 || req.ContentLength > maxReplay:
+	case req.ContentLength <= 0 || req.ContentLength > maxReplay: // 0 with a body is: not known
 		return req, nil, nil
 	}
-	raw, err := io.ReadAll(io.LimitReader(req.Body, maxReplay+1))
+	raw, err := io.ReadAll(io.LimitReader(req.Body, maxReplay))
 	req.Body.Close()
 	if err != nil {
 		return nil, nil, err

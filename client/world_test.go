@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -39,20 +40,27 @@ type asServer struct {
 	access   map[string]string         // good access tokens and their scopes
 	count    int
 	redirect string // when set, the token endpoint redirects there
-	gate     chan struct{}
 }
 
 func newAS(t *testing.T) *asServer {
 	t.Helper()
 	as := &asServer{codes: map[string]url.Values{}, refresh: map[string]string{}, access: map[string]string{}}
-	as.Server = httptest.NewTLSServer(http.HandlerFunc(as.serve))
-	t.Cleanup(as.Close)
+	as.Server = serveTLS(t, as.serve)
 	as.meta = oauth.ServerMetadata{
 		Issuer: as.URL, AuthorizationEndpoint: as.URL + "/authorize", TokenEndpoint: as.URL + "/token",
 		TokenAuthMethods: []string{"client_secret_basic", "none", "private_key_jwt"}, CodeChallengeMethodsSupported: []string{"S256"},
 		ClientIDMetadataDocument: true, IssParameterSupported: true,
 	}
 	return as
+}
+
+// serveTLS starts a server that keeps its complaints to itself.
+func serveTLS(t *testing.T, h http.HandlerFunc) *httptest.Server {
+	srv := httptest.NewUnstartedServer(h)
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	return srv
 }
 
 func (as *asServer) with(f func()) {
@@ -62,12 +70,6 @@ func (as *asServer) with(f func()) {
 }
 
 func (as *asServer) serve(w http.ResponseWriter, r *http.Request) {
-	as.mu.Lock()
-	gate := as.gate
-	as.mu.Unlock()
-	if gate != nil && r.URL.Path == "/token" {
-		<-gate
-	}
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	at := as.at
@@ -169,8 +171,7 @@ const insertedPath = "/.well-known/oauth-protected-resource/mcp"
 func newRS(t *testing.T, as *asServer) *rsServer {
 	t.Helper()
 	rs := &rsServer{as: as, at: insertedPath}
-	rs.Server = httptest.NewTLSServer(http.HandlerFunc(rs.serve))
-	t.Cleanup(rs.Close)
+	rs.Server = serveTLS(t, rs.serve)
 	rs.meta = oauth.ResourceMetadata{Resource: rs.URL + "/mcp", AuthorizationServers: []string{as.URL}, ScopesSupported: []string{"read"}}
 	return rs
 }

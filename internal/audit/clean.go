@@ -170,7 +170,7 @@ func holdsJWS(s string) bool {
 		if n >= 10 && n < len(s) && s[n] == '.' && base64Run(s[n+1:]) >= 10 {
 			return true
 		}
-		s = s[3:]
+		s = s[n:] // what begins inside this run ends where it ends
 	}
 }
 

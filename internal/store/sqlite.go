@@ -58,6 +58,7 @@ func openSQLite(ctx context.Context, path string, readers int) (w, r *sql.DB, er
 	if err = migrate(ctx, w); err != nil {
 		return w, r, err
 	}
+	w.SetMaxIdleConns(-1) // a connection that the writer drops is closed, with what it had not committed
 	if r, err = sql.Open("sqlite", dsn(path, "query_only(1)")); err != nil {
 		return w, r, fmt.Errorf("open database for reading: %w", err)
 	}

@@ -46,7 +46,7 @@ func (t *tx) drop() {
 	if t.conn == nil {
 		return
 	}
-	for _, s := range t.stmts {
+	for _, s := range t.stmts { // first: a statement must not outlive its connection
 		_ = s.Close()
 	}
 	_ = t.conn.Close()

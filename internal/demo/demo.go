@@ -287,7 +287,7 @@ func (t *town) because(err error) error {
 	}
 	var refused *client.ServerError
 	if errors.As(err, &refused) && refused.Code == oauth.AccessDenied {
-		return errors.New("John said no, so nothing was shared. Run the demo again to say yes")
+		return errors.New("nothing was shared, because John said no; run the demo again to say yes")
 	}
 	return err
 }

@@ -66,6 +66,7 @@ func New(cfg Config) (*Directory, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	cfg.CIMD.URL.Reserved = cfg.Reserved
 	d := &Directory{cfg: cfg, snapshots: map[string]*cimd.Document{}}
 	d.policy.Store(cfg.Policy)
 	d.enabled.Store(cfg.Enabled)
@@ -229,11 +230,6 @@ func (d *Directory) parse(clientID string) (cimd.ID, error) {
 	id, err := d.cfg.CIMD.URL.Parse(clientID)
 	if err != nil {
 		return cimd.ID{}, refuseResolve(clientID, err)
-	}
-	for _, r := range d.cfg.Reserved {
-		if clientID == r || strings.TrimSuffix(clientID, "/") == strings.TrimSuffix(r, "/") {
-			return cimd.ID{}, refuseReserved(clientID)
-		}
 	}
 	return id, nil
 }

@@ -100,6 +100,9 @@ func refuseResolve(clientID string, err error) error {
 	var r *web.Refusal
 	switch kind {
 	case cimd.KindURL:
+		if detail.Rule == "URL-14" {
+			return refuseReserved(clientID)
+		}
 		r = refusal(http.StatusBadRequest, clientID, deny(oauth.InvalidClient),
 			words{"This app's address is not usable", "The app sent an address for itself that does not follow the rules. Nothing was fetched or shared.",
 				"This is for the app's maker to mend."})

@@ -271,7 +271,7 @@ func checkResource(a *attempt) *oauth.Error {
 	for _, id := range asked {
 		res, ok := a.policy.Resource(id)
 		switch {
-		case !ok || strings.Contains(id, "#"):
+		case !ok:
 			return oauth.Refuse(oauth.InvalidTarget, "resource is not a protected server of this authorization server").Under("AUTHZ-16")
 		case a.resource != nil && a.resource.ID != res.ID:
 			return oauth.Refuse(oauth.InvalidTarget, "a token is for one resource; send one authorization request for each").Under("AUTHZ-16")

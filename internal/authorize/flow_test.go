@@ -142,6 +142,17 @@ func TestRedirectKeepsItsQuery(t *testing.T) {
 	})
 }
 
+func TestOmittedRedirect(t *testing.T) {
+	t.Run("AUTHZ-20, attack AZ-06: the code holds the redirect URI that was used, also when it was left out", func(t *testing.T) {
+		p := open(t)
+		code := p.signedIn("john").consents(asks(goodID, "redirect_uri", ""))
+		c, err := p.store.FindCode(t.Context(), store.HashOf(code), p.clock.Now())
+		if err != nil || c.RedirectURI != "https://good.example.com/cb" {
+			t.Errorf("%+v, %v", c, err)
+		}
+	})
+}
+
 func TestFetchWaitsForTheSignIn(t *testing.T) {
 	t.Run("FETCH-20: a client never seen is not fetched for somebody who is not signed in", func(t *testing.T) {
 		p := open(t)
@@ -666,6 +677,13 @@ func TestAnswerOnce(t *testing.T) {
 		page := b.authorize(asks(goodID))
 		p.clock.pass(31 * time.Minute)
 		b.decide(page, "allow").local(t, 403)
+	})
+	t.Run("not you? is never followed by silence", func(t *testing.T) {
+		p := open(t)
+		p.signedIn("jane").consents(asks(goodID))
+		b := p.signedIn("john")
+		sentToSignIn(t, b.decide(b.authorize(asks(goodID)), "switch"))
+		asked(t, b.resumes("jane"))
 	})
 	t.Run("not you? leads to the sign-in and back to the same request", func(t *testing.T) {
 		p := open(t)

@@ -173,6 +173,7 @@ func writePage(t *testing.T, p *place, dir, name, body string) {
 func see(t *testing.T, id string, change func(*cimd.Document), pairs ...string) answered {
 	t.Helper()
 	p := open(t)
+	p.dir.logo = []byte("png")
 	p.add(id, change)
 	b := p.signedIn("john")
 	page := b.authorize(asks(id, pairs...))

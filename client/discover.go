@@ -2,24 +2,13 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"net/http"
-	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/bonafide-id/bonafide/oauth"
-)
-
-const (
-	requestTimeout = 10 * time.Second
-	maxBody        = 1 << 20
 )
 
 // Server is where and how to sign in for one resource, after every check.
@@ -209,86 +198,6 @@ func (c *Client) serverMetadata(ctx context.Context, target, issuer string) (*oa
 	return &m, nil
 }
 
-// canonical returns the one spelling of a resource's URL: scheme and host in
-// lower case, no fragment, and nothing added (CLI-08).
-func canonical(resource string) (string, error) {
-	u, err := url.Parse(resource)
-	if err != nil || u.Host == "" || u.User != nil {
-		return "", errors.New("not an absolute URL without user information")
-	}
-	if u.Scheme != "https" && (u.Scheme != "http" || !loopbackName(u.Hostname())) {
-		return "", errors.New("the resource must use https (http only on a loopback address)")
-	}
-	resource, _, _ = strings.Cut(resource, "#")
-	_, after, _ := strings.Cut(resource, "://")
-	end := strings.IndexAny(after, "/?")
-	if end < 0 {
-		end = len(after)
-	}
-	return u.Scheme + "://" + strings.ToLower(after[:end]) + after[end:], nil
-}
-
-// checkEndpoint accepts the address of an authorization server or one of its
-// endpoints: https, and not inside a network that the resource is outside of.
-// Only for a resource on this computer may it be http on this computer.
-func checkEndpoint(target, raw string) error {
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || u.User != nil || u.Opaque != "" || strings.Contains(raw, "#") {
-		return fmt.Errorf("%q is not a plain absolute URL", raw)
-	}
-	t, err := url.Parse(target)
-	if err != nil {
-		return err
-	}
-	switch {
-	case u.Scheme == "http" && loopbackName(u.Hostname()) && loopbackName(t.Hostname()):
-		return nil
-	case u.Scheme != "https":
-		return fmt.Errorf("%q must use https", raw)
-	case internalName(u.Hostname()) && !internalName(t.Hostname()):
-		return fmt.Errorf("%q is inside a private network, and the resource is not", raw)
-	}
-	return nil
-}
-
-func loopbackName(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.Unmap().IsLoopback()
-}
-
-// internalName reports whether a host can only mean something inside a network.
-func internalName(host string) bool {
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	if a, err := netip.ParseAddr(host); err == nil {
-		a = a.Unmap()
-		return !a.IsGlobalUnicast() || a.IsPrivate()
-	}
-	for _, suffix := range []string{"localhost", "local", "internal", "home.arpa"} {
-		if host == suffix || strings.HasSuffix(host, "."+suffix) {
-			return true
-		}
-	}
-	return !strings.Contains(host, ".")
-}
-
-func originOf(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" {
-		return raw
-	}
-	return u.Scheme + "://" + strings.ToLower(u.Host)
-}
-
-func same(want, got string) error {
-	if want != got {
-		return fmt.Errorf("%w: %s is not on %s", ErrMismatch, got, want)
-	}
-	return nil
-}
-
 // bearerChallenge returns the Bearer challenge of a response, or an empty one. A
 // header that cannot be read counts as absent.
 func bearerChallenge(resp *http.Response) oauth.Challenge {
@@ -305,91 +214,4 @@ func bearerChallenge(resp *http.Response) oauth.Challenge {
 		}
 	}
 	return oauth.Challenge{}
-}
-
-// statusError is an answer that is not the document: look in the next place.
-type statusError struct {
-	place  string
-	status int
-}
-
-func (e *statusError) Error() string { return fmt.Sprintf("%s answered %d", e.place, e.status) }
-
-func (c *Client) getJSON(ctx context.Context, text, place string, into any) error {
-	resp, err := c.do(ctx, text, http.MethodGet, place, nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return &statusError{place, resp.StatusCode}
-	}
-	raw, err := readBounded(resp.Body)
-	if err != nil {
-		return fmt.Errorf("%s: %w", place, err)
-	}
-	if err := json.Unmarshal(raw, into); err != nil {
-		return fmt.Errorf("%s does not hold the JSON that was expected", place)
-	}
-	return nil
-}
-
-// do sends one request of discovery or sign-in, without redirects, and tells it.
-func (c *Client) do(ctx context.Context, text, method, place string, form url.Values) (*http.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	var body io.Reader
-	if form != nil {
-		body = strings.NewReader(form.Encode())
-	}
-	req, err := http.NewRequestWithContext(ctx, method, place, body)
-	if err != nil {
-		cancel()
-		return nil, err
-	}
-	req.Header.Set("Accept", "application/json")
-	if form != nil {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	to, _, _ := strings.Cut(place, "?")
-	s := Step{Kind: StepAsk, To: to, Text: text}
-	for _, name := range slices.Sorted(maps.Keys(form)) {
-		s.Sent = append(s.Sent, redact([]string{name, form.Get(name)})...)
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		cancel()
-		s.Err = fmt.Errorf("ask %s: %w", to, unwrapURL(err))
-		c.step(s)
-		return nil, s.Err
-	}
-	s.Status = resp.StatusCode
-	c.step(s)
-	resp.Body = &cancelBody{resp.Body, cancel}
-	return resp, nil
-}
-
-// unwrapURL drops the *url.Error around a transport error: it repeats the URL.
-func unwrapURL(err error) error {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		return e.Err
-	}
-	return err
-}
-
-type cancelBody struct {
-	io.ReadCloser
-	cancel context.CancelFunc
-}
-
-func (b *cancelBody) Close() error {
-	defer b.cancel()
-	return b.ReadCloser.Close()
-}
-
-func readBounded(r io.Reader) ([]byte, error) {
-	raw, err := io.ReadAll(io.LimitReader(r, maxBody+1))
-	if err == nil && len(raw) > maxBody {
-		err = errors.New("the answer is too large")
-	}
-	return raw, err
 }

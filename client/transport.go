@@ -110,6 +110,7 @@ func (a *attempt) send(g *Grant) (*http.Response, error) {
 // the answer. A refusal is met with each remedy once.
 func (a *attempt) react(resp *http.Response, g *Grant) (*Grant, error) {
 	ctx, challenge := a.req.Context(), bearerChallenge(resp)
+	a.tell(resp, challenge)
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:
 		used := ""
@@ -135,6 +136,18 @@ func (a *attempt) react(resp *http.Response, g *Grant) (*Grant, error) {
 	}
 	a.client.helped(a.target, func() string { return operation(a.req, a.replay) })
 	return nil, nil
+}
+
+// tell traces a refusal. Calls that succeed are the application's own business.
+func (a *attempt) tell(resp *http.Response, challenge oauth.Challenge) {
+	if resp.StatusCode != http.StatusUnauthorized && resp.StatusCode != http.StatusForbidden {
+		return
+	}
+	text := "call the resource"
+	if challenge.Scheme != "" {
+		text += ", which answers " + challenge.String()
+	}
+	a.client.step(Step{Kind: StepAsk, To: a.target, Text: text, Status: resp.StatusCode, Rule: "CLI-01"})
 }
 
 // signInOnce signs in unless somebody else did so since the token that was used.

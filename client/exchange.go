@@ -1,0 +1,107 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	requestTimeout = 10 * time.Second
+	maxBody        = 1 << 20
+)
+
+// statusError is an answer that is not the document: look in the next place.
+type statusError struct {
+	place  string
+	status int
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("%s answered %d", e.place, e.status) }
+
+func (c *Client) getJSON(ctx context.Context, text, place string, into any) error {
+	resp, err := c.do(ctx, text, http.MethodGet, place, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return &statusError{place, resp.StatusCode}
+	}
+	raw, err := readBounded(resp.Body)
+	if err != nil {
+		return fmt.Errorf("%s: %w", place, err)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("%s does not hold the JSON that was expected", place)
+	}
+	return nil
+}
+
+// do sends one request of discovery or sign-in, without redirects, and tells it.
+func (c *Client) do(ctx context.Context, text, method, place string, form url.Values) (*http.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	var body io.Reader
+	if form != nil {
+		body = strings.NewReader(form.Encode())
+	}
+	req, err := http.NewRequestWithContext(ctx, method, place, body)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/json")
+	if form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	to, _, _ := strings.Cut(place, "?")
+	s := Step{Kind: StepAsk, To: to, Text: text}
+	for _, name := range slices.Sorted(maps.Keys(form)) {
+		s.Sent = append(s.Sent, redact([]string{name, form.Get(name)})...)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		cancel()
+		s.Err = fmt.Errorf("ask %s: %w", to, unwrapURL(err))
+		c.step(s)
+		return nil, s.Err
+	}
+	s.Status = resp.StatusCode
+	c.step(s)
+	resp.Body = &cancelBody{resp.Body, cancel}
+	return resp, nil
+}
+
+// unwrapURL drops the *url.Error around a transport error: it repeats the URL.
+func unwrapURL(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+type cancelBody struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (b *cancelBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
+}
+
+func readBounded(r io.Reader) ([]byte, error) {
+	raw, err := io.ReadAll(io.LimitReader(r, maxBody+1))
+	if err == nil && len(raw) > maxBody {
+		err = errors.New("the answer is too large")
+	}
+	return raw, err
+}

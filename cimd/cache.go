@@ -2,15 +2,17 @@ package cimd
 
 import (
 	"container/list"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 )
 
 // cache holds entries under a bound of bytes and of number. A new entry is on
 // probation; one that is used again before its turn comes moves to the main
-// queue, and from there it leaves only after its uses are spent. A flood of
-// entries that nobody comes back to therefore passes through probation alone, and
-// a pinned entry goes only when nothing else is left (CACHE-16, DS-08).
+// queue, and from there it leaves only after its uses are spent. One that left
+// probation and comes back goes to the main queue at once. A flood of entries that
+// nobody comes back to therefore passes through probation alone, and a pinned
+// entry goes only when nothing else is left (CACHE-16, DS-08).
 type cache struct {
 	maxBytes   int64
 	maxEntries int
@@ -22,6 +24,7 @@ type cache struct {
 		bytes     int64
 	}
 	bytes int64
+	gone  *memory // of what left probation
 }
 
 const (
@@ -43,7 +46,7 @@ type slot struct {
 }
 
 func newCache(maxBytes int64, maxEntries int) *cache {
-	return &cache{maxBytes: maxBytes, maxEntries: maxEntries, slots: make(map[key]*slot)}
+	return &cache{maxBytes: maxBytes, maxEntries: maxEntries, slots: make(map[key]*slot), gone: newMemory(maxEntries)}
 }
 
 // get returns the entry and counts a use of it.
@@ -79,6 +82,9 @@ func (c *cache) put(k key, e *entry, pin bool) {
 	s := c.slots[k]
 	if s == nil {
 		s = &slot{key: k, queue: probation}
+		if c.gone.take(k) {
+			s.queue = main
+		}
 		c.slots[k] = s
 	} else {
 		c.unlink(s)
@@ -133,13 +139,15 @@ func (c *cache) evict() {
 	switch used := s.uses.Load() > 0; {
 	case used && from == probation:
 		s.queue = main
-		s.uses.Store(0)
 		c.link(s)
 	case used && from == main:
 		s.uses.Add(-1)
 		c.link(s)
 	default:
 		delete(c.slots, s.key)
+		if from == probation {
+			c.gone.add(s.key)
+		}
 	}
 }
 
@@ -155,6 +163,35 @@ func (c *cache) victims() int {
 		return main
 	}
 	return pinned
+}
+
+// memory is a set of the newest keys, by their hashes: a collision only gives an
+// entry a better place.
+type memory struct {
+	seed maphash.Seed
+	set  map[uint64]struct{}
+	ring []uint64
+	next int
+}
+
+func newMemory(n int) *memory {
+	return &memory{seed: maphash.MakeSeed(), set: make(map[uint64]struct{}), ring: make([]uint64, max(n, 1))}
+}
+
+func (m *memory) add(k key) {
+	h := maphash.Comparable(m.seed, k)
+	delete(m.set, m.ring[m.next])
+	m.ring[m.next] = h
+	m.next = (m.next + 1) % len(m.ring)
+	m.set[h] = struct{}{}
+}
+
+// take reports whether k is in the memory, and forgets it.
+func (m *memory) take(k key) bool {
+	h := maphash.Comparable(m.seed, k)
+	_, ok := m.set[h]
+	delete(m.set, h)
+	return ok
 }
 
 func (c *cache) size() (entries int, bytes int64) {

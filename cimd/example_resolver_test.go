@@ -47,14 +47,14 @@ func ExampleResolver_Resolve() {
 			fmt.Println(refusal.Kind+":", refusal.Hint)
 			continue
 		}
-		fmt.Println(doc.Name, doc.RedirectURIs, doc.Freshness.Lifetime)
+		fmt.Println(doc.Name, doc.RedirectURIs, doc.Freshness.Reason)
 	}
 	fmt.Println(len(net.Requests()), "requests")
 
 	// Output:
-	// Calendar [https://calendar.test/cb] 10m0s
-	// Calendar [https://calendar.test/cb] 10m0s
+	// Calendar [https://calendar.test/cb] max-age=600
+	// Calendar [https://calendar.test/cb] max-age=600
 	// gone: the document must be answered with status 200; the host answered 404
-	// no client_id: URL-01
+	// no client_id: URL-18
 	// 2 requests
 }

@@ -29,10 +29,13 @@ func get(t *testing.T, n *Net, hostname, path string) (string, error) {
 	}
 	conn := tls.Client(raw, &tls.Config{RootCAs: n.RootCAs(), ServerName: hostname})
 	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return "", err
+	}
 	if err := conn.HandshakeContext(t.Context()); err != nil {
 		return "", err
 	}
-	if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: "+hostname+"\r\nX-Seen: yes\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: "+hostname+"\r\nConnection: close\r\n\r\n"); err != nil {
 		return "", err
 	}
 	b, err := io.ReadAll(conn)

@@ -144,7 +144,7 @@ func (c *Client) candidates(target string, rm *oauth.ResourceMetadata) ([]string
 	}
 	var known, rest []string
 	for _, issuer := range rm.AuthorizationServers {
-		err := checkEndpoint(target, issuer)
+		err := checkEndpoint(c.vantage(target, issuer), issuer)
 		if err == nil && strings.Contains(issuer, "?") {
 			err = fmt.Errorf("%q has a query", issuer)
 		}
@@ -191,11 +191,20 @@ func (c *Client) serverMetadata(ctx context.Context, target, issuer string) (*oa
 		return nil, err
 	}
 	for name, endpoint := range map[string]string{"authorization_endpoint": m.AuthorizationEndpoint, "token_endpoint": m.TokenEndpoint} {
-		if err := checkEndpoint(target, endpoint); err != nil {
+		if err := checkEndpoint(c.vantage(target, issuer), endpoint); err != nil {
 			return nil, c.check("CLI-19", "the "+name+" is an https URL", fmt.Errorf("%s of %s: %w", name, issuer, err))
 		}
 	}
 	return &m, nil
+}
+
+// vantage returns where to judge an authorization server's addresses from: the
+// resource that named it, or the server itself where the configuration knows it.
+func (c *Client) vantage(target, issuer string) string {
+	if c.cfg.Registered[issuer] != "" {
+		return issuer
+	}
+	return target
 }
 
 // bearerChallenge returns the Bearer challenge of a response, or an empty one. A

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bonafide-id/bonafide/oauth"
 )
 
 func TestDiscover(t *testing.T) {
@@ -150,6 +152,16 @@ func TestDiscoverOrder(t *testing.T) {
 }
 
 func TestAddresses(t *testing.T) {
+	t.Run("CLI-23 an internal authorization server that the configuration knows", func(t *testing.T) {
+		const as = "https://login.corp.internal"
+		rm := &oauth.ResourceMetadata{AuthorizationServers: []string{as}}
+		for id, ok := range map[string]bool{"": false, "registered-7": true} {
+			w := newWorld(t, func(c *Config) { c.Registered = map[string]string{as: id} })
+			if _, err := w.c.candidates("https://mcp.test/mcp", rm); ok != (err == nil) {
+				t.Errorf("%q: %v", id, err)
+			}
+		}
+	})
 	t.Run("CLI-08 one spelling of a resource", func(t *testing.T) {
 		for in, want := range map[string]string{
 			"https://MCP.test/Path":       "https://mcp.test/Path",

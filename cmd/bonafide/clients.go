@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/clientauth"
 	"github.com/bonafide-id/bonafide/internal/directory"
+	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/oauth"
 	"github.com/spf13/cobra"
@@ -54,20 +56,31 @@ func (a *app) clientList() *cobra.Command {
 func (a *app) clientAdd() *cobra.Command {
 	var c store.Client
 	var secret bool
+	var keys string
 	cmd := &cobra.Command{
 		Use:   "add ID",
 		Short: "Register a client that has no document",
 		Long: "Registers a client under an opaque id, for clients that do not publish a document.\n" +
-			"With --secret a secret is made and printed once; without, the client is public and\n" +
-			"proves itself by PKCE.",
+			"With --secret a secret is made and printed once; with --jwks the client signs\n" +
+			"assertions; with neither it is public and has PKCE alone.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.ID, c.Source, c.State = args[0], directory.SourceRegistered, directory.StateAllowed
-			if err := checkRegistration(&c); err != nil {
+			err := checkRegistration(&c)
+			if err != nil {
 				return usage(err)
+			}
+			if secret && keys != "" {
+				return usage(errors.New("give --secret or --jwks, not both: a client proves itself in one way"))
 			}
 			plain := ""
 			c.AuthMethods = []string{oauth.MethodNone}
+			if keys != "" {
+				if c.JWKS, err = readKeys(keys); err != nil {
+					return err
+				}
+				c.AuthMethods = []string{oauth.MethodPrivateKeyJWT}
+			}
 			if secret {
 				plain, c.SecretHash = clientauth.NewSecret()
 				c.AuthMethods = []string{oauth.MethodSecretBasic, oauth.MethodSecretPost}
@@ -91,7 +104,24 @@ func (a *app) clientAdd() *cobra.Command {
 	cmd.Flags().StringSliceVar(&c.RedirectURIs, "redirect", nil, "redirect URI; repeat for more")
 	cmd.Flags().StringSliceVar(&c.GrantTypes, "grant", []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}, "grant types")
 	cmd.Flags().BoolVar(&secret, "secret", false, "make a client secret")
+	cmd.Flags().StringVar(&keys, "jwks", "", "file with the client's public keys (a JWK Set), for private_key_jwt")
 	return cmd
+}
+
+// readKeys reads a JWK Set and refuses one that holds a private key.
+func readKeys(file string) ([]byte, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	set, err := jose.ParseSet(raw, jose.SetLimits{})
+	if err != nil {
+		return nil, fmt.Errorf("--jwks %s: %w", file, err)
+	}
+	if len(set.Keys) == 0 {
+		return nil, fmt.Errorf("--jwks %s: there is no key in it that can be used", file)
+	}
+	return raw, nil
 }
 
 // checkRegistration refuses what could be taken for a document's client, and

@@ -40,6 +40,7 @@ type Client struct {
 	AuthMethods  []string // usable here under the policy, the strongest first; empty: none in common
 	SigningAlg   string
 	SecretHash   string
+	JWKS         []byte       // registered key set of a registered client; nil if it has none
 	Scopes       oauth.Scopes // ceiling of the client's own declaration
 	HasScopes    bool
 
@@ -80,7 +81,7 @@ func (d *Directory) fromRow(row store.Client) *Client {
 	return &Client{
 		ID: row.ID, Source: SourceRegistered, State: row.State, Name: row.Name,
 		RedirectURIs: row.RedirectURIs, GrantTypes: row.GrantTypes,
-		AuthMethods: allowed(row.AuthMethods, dec), SecretHash: row.SecretHash,
+		AuthMethods: allowed(row.AuthMethods, dec), SecretHash: row.SecretHash, JWKS: row.JWKS,
 		Scopes: scopes, HasScopes: row.HasScope, Decision: dec, Version: row.Version,
 		SecurityDigest: registeredDigest(row),
 	}

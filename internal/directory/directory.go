@@ -167,12 +167,16 @@ func (d *Directory) Stored(ctx context.Context, clientID string) (*Client, error
 	return c, nil
 }
 
-// Keys returns the client's public keys, from its inline set or its jwks_uri.
+// Keys returns the client's public keys, from its inline set or its jwks_uri;
+// those of a registered client stand in its row.
 // kid is what the caller looks for: if the cached set lacks it, the set is
 // fetched again at most once per cool-down (CACHE-19).
 func (d *Directory) Keys(ctx context.Context, c *Client, kid string) (jose.Set, error) {
 	if c.Doc == nil {
-		return jose.Set{}, nil
+		if len(c.JWKS) == 0 {
+			return jose.Set{}, nil
+		}
+		return jose.ParseSet(c.JWKS, jose.SetLimits{})
 	}
 	raw, err := d.resolver.Keys(ctx, c.Doc, kid)
 	if err != nil {

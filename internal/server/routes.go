@@ -31,7 +31,7 @@ func (s *Server) buildEndpoints(master []byte) (err error) {
 		return err
 	}
 	auth, err := clientauth.New(clientauth.Config{
-		Issuer: cfg.Issuer, Directory: s.directory, Spender: s.store, Now: s.opts.Now,
+		Issuer: cfg.Issuer, Directory: s.directory, Spender: s.store, Now: s.opts.Now, Audit: s.audit,
 	})
 	if err != nil {
 		return err

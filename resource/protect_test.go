@@ -297,7 +297,7 @@ func TestWhatTheServerSees(t *testing.T) {
 			t.Error(got.User())
 		}
 	})
-	t.Run("attack RS-15: the Authorization header does not reach the server", func(t *testing.T) {
+	t.Run("RS-16, attack RS-15: the Authorization header does not reach the server", func(t *testing.T) {
 		r := post(w.token(t, nil), callTool("list"))
 		w.ask(r)
 		if len(w.seen.Header.Values("Authorization")) != 0 {

@@ -41,7 +41,9 @@ type Config struct {
 	// every authorization server that accepts such documents.
 	ID string
 	// Registered maps an issuer to the client_id that was registered there
-	// before. It is used at that issuer, in place of ID, and nowhere else.
+	// before. It is used at that issuer, in place of ID, and nowhere else. An
+	// issuer that stands here may be inside a private network even when the
+	// resource is not.
 	Registered map[string]string
 	// Key signs the client's assertions (private_key_jwt). The zero Key means
 	// that the client cannot prove itself (method none).
@@ -66,8 +68,8 @@ type Config struct {
 	Wait time.Duration
 
 	// HTTP makes all requests; nil is a client of our own that trusts RootCAs
-	// (nil: the system's) and ignores proxy variables. Discovery and token requests never follow redirects
-	// and bound what they read in either case.
+	// (nil: the system's) and ignores proxy variables. Discovery and token
+	// requests never follow redirects and bound what they read in either case.
 	HTTP    *http.Client
 	RootCAs *x509.CertPool
 	// Trace is told each exchange and each check, in order; nil is nobody. No

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/bonafide-id/bonafide/internal/login"
 )
 
 func TestAPublicClientSignsInRefreshesAndLeaves(t *testing.T) {
@@ -87,6 +89,22 @@ func TestMetadataStandsWhereClientsLook(t *testing.T) {
 			}
 		})
 	}
+	t.Run("META-21 what a step-up may ask for is listed", func(t *testing.T) {
+		if acr, _ := h.Get("/.well-known/oauth-authorization-server/tenant").Body["acr_values_supported"].([]any); len(acr) != 1 || acr[0] != login.ACR {
+			t.Errorf("%v", acr)
+		}
+	})
+	t.Run("META-04, META-15, META-22 members that are not live are left out", func(t *testing.T) {
+		a := h.Get("/.well-known/oauth-authorization-server/tenant")
+		for _, m := range []string{"pushed_authorization_request_endpoint", "device_authorization_endpoint", "mtls_endpoint_aliases", "dpop_signing_alg_values_supported", "authorization_details_types_supported", "end_session_endpoint"} {
+			if _, ok := a.Body[m]; ok {
+				t.Errorf("%s is listed", m)
+			}
+		}
+		if l, _ := a.Body["protected_resources"].([]any); len(l) != 1 || l[0] != Resource {
+			t.Errorf("protected_resources: %v", l)
+		}
+	})
 	t.Run("META-16 offline_access is not listed", func(t *testing.T) {
 		if strings.Contains(h.Get("/.well-known/oauth-authorization-server/tenant").Raw, "offline_access") {
 			t.Error("it is")

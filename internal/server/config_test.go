@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -109,5 +110,18 @@ func TestInitWritesAConfigurationThatWorks(t *testing.T) {
 	})
 	if _, err := readKey(filepath.Join(dir, "none")); err == nil {
 		t.Error("a key file that is not there")
+	}
+}
+
+func TestTheListenerIsNeverADestination(t *testing.T) {
+	for listen, want := range map[string]string{
+		"93.184.216.50:443": "[93.184.216.50/32]", "[2606:4700::1]:443": "[2606:4700::1/128]",
+		"127.0.0.1:8080": "[]", "0.0.0.0:443": "[]", ":443": "[]", "localhost:1": "[]",
+	} {
+		t.Run("attack SD-33: a server on "+listen, func(t *testing.T) {
+			if got := fmt.Sprint(ownAddress(listen)); got != want {
+				t.Errorf("got %s", got)
+			}
+		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/jose"
+	"github.com/bonafide-id/bonafide/internal/login"
 	"github.com/bonafide-id/bonafide/internal/policy"
 	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
@@ -40,7 +41,8 @@ func (s *Server) metadata() *oauth.ServerMetadata {
 		CodeChallengeMethodsSupported: []string{"S256"},
 		ClientIDMetadataDocument:      s.directory.Enabled(),
 		IssParameterSupported:         true,
-		PromptValuesSupported:         []string{"none", "login", "consent"},
+		PromptValuesSupported:         []string{"none", "login", "consent", "select_account"},
+		ACRValuesSupported:            []string{login.ACR},
 
 		SubjectTypesSupported: []string{"public"},
 		IDTokenSigningAlgs:    []string{s.cfg.Tokens.SigningAlg},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strconv"
@@ -122,7 +123,7 @@ func (s *Server) buildFloors(ctx context.Context, master []byte) (err error) {
 func (s *Server) resolverConfig() (cimd.Config, error) {
 	c := s.cfg.CIMD
 	ports := append([]uint16{443}, c.Ports...)
-	egress := cimd.Egress{Ports: ports, Deny: c.Egress.Deny, Private: c.Egress.PrivateURLs, Loopback: s.cfg.Dev}
+	egress := cimd.Egress{Ports: ports, Deny: append(ownAddress(s.cfg.Listen), c.Egress.Deny...), Private: c.Egress.PrivateURLs, Loopback: s.cfg.Dev}
 	if c.Egress.Proxy != "" {
 		u, err := url.Parse(c.Egress.Proxy)
 		if err != nil || u.Host == "" {
@@ -161,6 +162,17 @@ func (s *Server) resolverConfig() (cimd.Config, error) {
 		},
 		Observe: s.resolved, Now: s.opts.Now,
 	}, nil
+}
+
+// ownAddress returns the address of the listener where it names one, so that a
+// document cannot make the server call itself (SD-33). Loopback is refused anyway.
+func ownAddress(listen string) []netip.Prefix {
+	at, err := netip.ParseAddrPort(listen)
+	if err != nil || at.Addr().IsUnspecified() || at.Addr().IsLoopback() {
+		return nil
+	}
+	a := at.Addr().Unmap().WithZone("")
+	return []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}
 }
 
 // Close ends what New began. It waits for audit events that are still queued.

@@ -27,6 +27,10 @@ type URLRules struct {
 	AllowTestNames bool     // accept hosts under .test and .example: for tests, demos and documentation
 	Loopback       bool     // development: accept localhost, 127.0.0.1 and [::1], any port, also with http (URL-18)
 	Ports          []uint16 // ports accepted besides 443 (URL-06)
+	// Private are exact client_ids, byte for byte, that an operator publishes inside
+	// the own network: their host may be any name or address and their port any
+	// port. Every other rule holds for them too. The egress needs the same entry.
+	Private []string
 	// Reserved are URLs that name something else and so can never be a client:
 	// the server's own issuer, other issuers, protected resources. A client under
 	// such a name could obtain tokens whose subject or audience is mistaken for
@@ -45,7 +49,7 @@ func Parse(raw string) (ID, error) { return URLRules{}.Parse(raw) }
 func (u URLRules) Parse(raw string) (ID, error) {
 	p, f := splitURL(raw)
 	if f == nil {
-		f = u.check(&p)
+		f = u.check(raw, &p)
 	}
 	if f != nil {
 		return ID{}, urlError(f.rule, "the client_id "+f.text)
@@ -60,7 +64,7 @@ func (u URLRules) Parse(raw string) (ID, error) {
 }
 
 // check applies the rules that are particular to a client_id.
-func (u URLRules) check(p *urlParts) *fault {
+func (u URLRules) check(raw string, p *urlParts) *fault {
 	local := u.Loopback && isLoopbackHost(p.host)
 	switch {
 	case p.scheme == "http" && !local:
@@ -75,7 +79,7 @@ func (u URLRules) check(p *urlParts) *fault {
 		return &fault{"URL-08", "has a query; publish the document under a path of its own"}
 	case u.reserved(p):
 		return &fault{"URL-14", "is the URL of a server or a resource and not of a client"}
-	case local:
+	case local || slices.Contains(u.Private, raw):
 		return nil
 	case p.port != 443 && !slices.Contains(u.Ports, p.port):
 		return &fault{"URL-06", "names a port that is not allowed here; use the default port"}

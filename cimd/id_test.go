@@ -91,6 +91,7 @@ func TestParseInvalid(t *testing.T) {
 
 func TestParseSwitches(t *testing.T) {
 	dev := URLRules{Loopback: true}
+	inner := URLRules{Private: []string{"https://apps.internal:8443/c.json"}}
 	rows := []struct {
 		name  string
 		rules URLRules
@@ -135,6 +136,9 @@ func TestParseSwitches(t *testing.T) {
 		{"URL-17 a client_id that is still form-encoded is no URL", URLRules{}, "https%3A%2F%2Fgood.org%2Fc.json", false},
 		{"URL-05 development does not lift the other rules: fragment", dev, "http://localhost/c.json#", false},
 		{"URL-04 development does not lift the other rules: dot segment", dev, "http://localhost/../c.json", false},
+		{"FETCH-07 a private URL may have an inner name and a port", inner, "https://apps.internal:8443/c.json", true},
+		{"FETCH-07 another path on that host is no private URL", inner, "https://apps.internal:8443/d.json", false},
+		{"URL-05 a private URL keeps the other rules", URLRules{Private: []string{"https://apps.internal/c.json#"}}, "https://apps.internal/c.json#", false},
 		{"URL-06 development does not lift the port of other hosts", dev, "https://good.org:8443/c.json", false},
 	}
 	for _, r := range rows {

@@ -17,8 +17,8 @@ import (
 )
 
 func (a *app) clientCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "client", Short: "Clients: list, add, block, allow"}
-	cmd.AddCommand(a.clientList(), a.clientAdd(),
+	cmd := &cobra.Command{Use: "client", Short: "Clients: list, add, check, block, allow"}
+	cmd.AddCommand(a.clientList(), a.clientAdd(), a.clientCheck(),
 		a.clientState("block", directory.StateBlocked, "Block a client: it is refused from now on, and its grants end at once"),
 		a.clientState("allow", directory.StateAllowed, "Let a blocked client come back; people have to agree again"))
 	return cmd

@@ -2,13 +2,9 @@ package server
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
-	"net/url"
-	"os"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -97,10 +93,14 @@ func (s *Server) buildFloors(ctx context.Context, master []byte) (err error) {
 	}); err != nil {
 		return err
 	}
-	rc, err := s.resolverConfig()
+	rc, err := cfg.Resolver()
 	if err != nil {
 		return err
 	}
+	if o := s.opts.Egress; o != nil {
+		rc.Egress.Lookup, rc.Egress.Dial, rc.Egress.RootCAs = o.Lookup, o.Dial, o.RootCAs
+	}
+	rc.Observe, rc.Now = s.resolved, s.opts.Now
 	reserved := []string{cfg.Issuer}
 	for _, r := range set.Resources {
 		reserved = append(reserved, r.ID)
@@ -117,62 +117,6 @@ func (s *Server) buildFloors(ctx context.Context, master []byte) (err error) {
 		TokenLife: cfg.Tokens.Access, Audit: s.audit,
 	})
 	return err
-}
-
-// resolverConfig turns the cimd section of the configuration into the library's.
-func (s *Server) resolverConfig() (cimd.Config, error) {
-	c := s.cfg.CIMD
-	ports := append([]uint16{443}, c.Ports...)
-	egress := cimd.Egress{Ports: ports, Deny: append(ownAddress(s.cfg.Listen), c.Egress.Deny...), Private: c.Egress.PrivateURLs, Loopback: s.cfg.Dev}
-	if c.Egress.Proxy != "" {
-		u, err := url.Parse(c.Egress.Proxy)
-		if err != nil || u.Host == "" {
-			return cimd.Config{}, fmt.Errorf("cimd.egress.proxy: %s is not a URL", c.Egress.Proxy)
-		}
-		egress.Proxy = u
-	}
-	if c.Egress.CAFile != "" {
-		pool, err := x509.SystemCertPool()
-		if err != nil {
-			return cimd.Config{}, err
-		}
-		pem, err := os.ReadFile(s.cfg.path(c.Egress.CAFile))
-		if err != nil {
-			return cimd.Config{}, fmt.Errorf("cimd.egress.ca_file: %w", err)
-		}
-		if !pool.AppendCertsFromPEM(pem) {
-			return cimd.Config{}, fmt.Errorf("cimd.egress.ca_file: %s holds no certificate", c.Egress.CAFile)
-		}
-		egress.RootCAs = pool
-	}
-	if o := s.opts.Egress; o != nil {
-		egress.Lookup, egress.Dial, egress.RootCAs = o.Lookup, o.Dial, o.RootCAs
-	}
-	return cimd.Config{
-		Profile: cimd.Profile(c.Profile),
-		URL: cimd.URLRules{
-			AllowQuery: c.AllowQuery, AllowRootPath: c.AllowRootPath, AllowTestNames: c.AllowTestNames,
-			Loopback: s.cfg.Dev, Ports: ports,
-		},
-		Egress: egress,
-		Limits: cimd.Limits{
-			DocumentBytes: c.DocumentBytes, JWKSBytes: c.JWKSBytes, LogoBytes: c.LogoBytes, Timeout: c.Timeout,
-			Freshness:     cimd.FreshnessLimits{Floor: c.Cache.Floor, Ceiling: c.Cache.Ceiling, Default: c.Cache.Default},
-			LastKnownGood: c.Cache.LastKnownGood,
-		},
-		Observe: s.resolved, Now: s.opts.Now,
-	}, nil
-}
-
-// ownAddress returns the address of the listener where it names one, so that a
-// document cannot make the server call itself (SD-33). Loopback is refused anyway.
-func ownAddress(listen string) []netip.Prefix {
-	at, err := netip.ParseAddrPort(listen)
-	if err != nil || at.Addr().IsUnspecified() || at.Addr().IsLoopback() {
-		return nil
-	}
-	a := at.Addr().Unmap().WithZone("")
-	return []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}
 }
 
 // Close ends what New began. It waits for audit events that are still queued.

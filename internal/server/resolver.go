@@ -1,0 +1,63 @@
+package server
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+
+	"github.com/bonafide-id/bonafide/cimd"
+)
+
+// Resolver turns the cimd section of the configuration into the library's.
+func (c *Config) Resolver() (cimd.Config, error) {
+	d := c.CIMD
+	ports := append([]uint16{443}, d.Ports...)
+	egress := cimd.Egress{Ports: ports, Deny: append(ownAddress(c.Listen), d.Egress.Deny...), Private: d.Egress.PrivateURLs, Loopback: c.Dev}
+	if d.Egress.Proxy != "" {
+		u, err := url.Parse(d.Egress.Proxy)
+		if err != nil || u.Host == "" {
+			return cimd.Config{}, fmt.Errorf("cimd.egress.proxy: %s is not a URL", d.Egress.Proxy)
+		}
+		egress.Proxy = u
+	}
+	if d.Egress.CAFile != "" {
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			return cimd.Config{}, err
+		}
+		pem, err := os.ReadFile(c.path(d.Egress.CAFile))
+		if err != nil {
+			return cimd.Config{}, fmt.Errorf("cimd.egress.ca_file: %w", err)
+		}
+		if !pool.AppendCertsFromPEM(pem) {
+			return cimd.Config{}, fmt.Errorf("cimd.egress.ca_file: %s holds no certificate", d.Egress.CAFile)
+		}
+		egress.RootCAs = pool
+	}
+	return cimd.Config{
+		Profile: cimd.Profile(d.Profile),
+		URL: cimd.URLRules{
+			AllowQuery: d.AllowQuery, AllowRootPath: d.AllowRootPath, AllowTestNames: d.AllowTestNames,
+			Loopback: c.Dev, Ports: ports, Private: d.Egress.PrivateURLs,
+		},
+		Egress: egress,
+		Limits: cimd.Limits{
+			DocumentBytes: d.DocumentBytes, JWKSBytes: d.JWKSBytes, LogoBytes: d.LogoBytes, Timeout: d.Timeout,
+			Freshness:     cimd.FreshnessLimits{Floor: d.Cache.Floor, Ceiling: d.Cache.Ceiling, Default: d.Cache.Default},
+			LastKnownGood: d.Cache.LastKnownGood,
+		},
+	}, nil
+}
+
+// ownAddress returns the address of the listener where it names one, so that a
+// document cannot make the server call itself (SD-33). Loopback is refused anyway.
+func ownAddress(listen string) []netip.Prefix {
+	at, err := netip.ParseAddrPort(listen)
+	if err != nil || at.Addr().IsUnspecified() || at.Addr().IsLoopback() {
+		return nil
+	}
+	a := at.Addr().Unmap().WithZone("")
+	return []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}
+}

@@ -99,7 +99,8 @@ func jsonText(list []string) string {
 
 // SetClientState allows, holds, blocks or retires a client. Blocking and
 // retiring end its grants, refresh families and remembered consents in the same
-// commit (REV-06). A client that nobody knows yet can be blocked, so that it
+// commit (REV-06); a client that is held keeps its grants, but they give nothing
+// until it is allowed. A client that nobody knows yet can be blocked, so that it
 // never is; any other state needs a row, or ErrNotFound is returned.
 func (s *Store) SetClientState(ctx context.Context, id, state, reason string, now time.Time) error {
 	switch state {
@@ -119,12 +120,20 @@ func (s *Store) SetClientState(ctx context.Context, id, state, reason string, no
 			return ErrNotFound
 		}
 		data := map[string]string{"reason": reason}
-		if state == StateBlocked || state == StateRetired {
+		switch state {
+		case StateBlocked, StateRetired:
 			ended, err := t.endGrants(Whose{ClientID: id}, "client_"+state, now)
 			if err != nil {
 				return err
 			}
 			data["grants_ended"] = fmt.Sprint(ended)
+		case StatePending:
+			_, err = t.exec(`UPDATE grants SET held_at = $2 WHERE client_id = $1 AND ended_at IS NULL`, id, micros(now))
+		case StateAllowed:
+			_, err = t.exec(`UPDATE grants SET held_at = NULL WHERE client_id = $1 AND ended_at IS NULL`, id)
+		}
+		if err != nil {
+			return err
 		}
 		return t.record(now, audit.Event{Type: audit.TypeClient, Client: id, Code: state, Data: data})
 	}))

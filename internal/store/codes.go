@@ -17,13 +17,14 @@ const UnboundGrant = 24 * time.Hour
 // ErrBlocked the code is returned too.
 func (s *Store) FindCode(ctx context.Context, h Hash, now time.Time) (Code, error) {
 	c := Code{Hash: h}
-	var st standing
-	err := s.get(ctx, append([]any{&c.RedirectURI, &c.Challenge, instant{&c.Expires}, instant{&c.SpentAt}, &st}, c.Grant.columns()...),
-		`SELECT c.redirect_uri, c.challenge, c.expires_at, c.used_at, `+standingColumns+`, `+grantColumns+`
+	var g grantRow
+	err := s.get(ctx, append([]any{&c.RedirectURI, &c.Challenge, instant{&c.Expires}, instant{&c.SpentAt}}, g.columns()...),
+		`SELECT c.redirect_uri, c.challenge, c.expires_at, c.used_at, `+grantColumns+`
 		FROM codes c JOIN grants g ON g.id = c.grant_id WHERE c.hash = $1`, h)
 	if err != nil {
 		return Code{}, wrap("find code", err)
 	}
+	c.Grant = g.Grant
 	c.Spent = !c.SpentAt.IsZero()
 	switch {
 	case c.Spent:
@@ -31,7 +32,7 @@ func (s *Store) FindCode(ctx context.Context, h Hash, now time.Time) (Code, erro
 	case !now.Before(c.Expires):
 		return c, wrap("find code", ErrExpired)
 	}
-	return c, wrap("find code", st.err())
+	return c, wrap("find code", g.err())
 }
 
 // RedeemCode spends a code, ties its grant to the way the client authenticated,
@@ -41,7 +42,7 @@ func (s *Store) FindCode(ctx context.Context, h Hash, now time.Time) (Code, erro
 // ErrEnded: its grant has ended or the user is disabled. ErrBlocked: the client
 // is not allowed. Whenever it fails, the code is as it was.
 func (s *Store) RedeemCode(ctx context.Context, r Redemption, now time.Time) (Grant, error) {
-	var g Grant
+	var g grantRow
 	err := s.write(ctx, func(t *tx) error {
 		var grantID string
 		err := t.get([]any{&grantID}, `UPDATE codes SET used_at = $2 WHERE hash = $1 AND used_at IS NULL AND expires_at > $2 RETURNING grant_id`, r.Hash, micros(now))
@@ -56,7 +57,7 @@ func (s *Store) RedeemCode(ctx context.Context, r Redemption, now time.Time) (Gr
 			expires = r.Refresh.expiry()
 		}
 		n, err := t.exec(`UPDATE grants AS g SET auth_method = $2, key_thumbprint = $3, last_used_at = $4, expires_at = $5
-			WHERE g.id = $1 AND `+standingHolds, grantID, r.Method, r.KeyThumbprint, micros(now), micros(expires))
+			WHERE g.id = $1 AND `+standing, grantID, r.Method, r.KeyThumbprint, micros(now), micros(expires))
 		if err != nil {
 			return err
 		}
@@ -76,7 +77,7 @@ func (s *Store) RedeemCode(ctx context.Context, r Redemption, now time.Time) (Gr
 	if err != nil {
 		return Grant{}, wrap("redeem code", err)
 	}
-	return g, nil
+	return g.Grant, nil
 }
 
 // whyNotCode tells why a code could not be spent.
@@ -93,11 +94,11 @@ func (t *tx) whyNotCode(h Hash) error {
 
 // whyNotGrant tells why a grant does not stand.
 func (t *tx) whyNotGrant(id string) error {
-	var st standing
-	if err := t.get([]any{&st}, `SELECT `+standingColumns+` FROM grants g WHERE g.id = $1`, id); err != nil {
+	var g grantRow
+	if err := t.get(g.columns(), `SELECT `+grantColumns+` FROM grants g WHERE g.id = $1`, id); err != nil {
 		return err
 	}
-	if err := st.err(); err != nil {
+	if err := g.err(); err != nil {
 		return err
 	}
 	return fmt.Errorf("grant %s stands and does not", id)

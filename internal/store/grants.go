@@ -9,53 +9,50 @@ import (
 )
 
 const grantColumns = `g.id, COALESCE(g.user_id, ''), g.client_id, g.resource, g.scopes, g.security_digest, g.version, g.auth_methods,
-	g.auth_method, g.key_thumbprint, g.auth_time, g.acr, g.amr, g.nonce, g.created_at, g.last_used_at, g.ended_at, g.end_reason`
+	g.auth_method, g.key_thumbprint, g.auth_time, g.acr, g.amr, g.nonce, g.created_at, g.last_used_at, g.ended_at, g.end_reason, g.held_at IS NOT NULL`
 
-func (g *Grant) columns() []any {
+// grantRow is a grant with what only the store needs to know.
+type grantRow struct {
+	Grant
+	held bool
+}
+
+func (g *grantRow) columns() []any {
 	return []any{&g.ID, &g.UserID, &g.ClientID, &g.Resource, scopesAt(&g.Scopes), &g.SecurityDigest, &g.Version, words{&g.AuthMethods},
-		&g.AuthMethod, &g.KeyThumbprint, instant{&g.AuthTime}, &g.ACR, words{&g.AMR}, &g.Nonce, instant{&g.Created}, instant{&g.LastUsed}, instant{&g.Ended}, &g.EndReason}
+		&g.AuthMethod, &g.KeyThumbprint, instant{&g.AuthTime}, &g.ACR, words{&g.AMR}, &g.Nonce, instant{&g.Created}, instant{&g.LastUsed},
+		instant{&g.Ended}, &g.EndReason, &g.held}
+}
+
+// standing is the condition under which a grant g can be used. Whoever disables
+// a user or changes the state of a client writes into the grants what follows,
+// in the same commit, so that the legs after the consent read nothing else.
+const standing = `g.ended_at IS NULL AND g.held_at IS NULL`
+
+// err tells why a grant does not stand.
+func (g *grantRow) err() error {
+	switch {
+	case !g.Ended.IsZero():
+		return ErrEnded
+	case g.held:
+		return ErrBlocked
+	}
+	return nil
 }
 
 // lastUsed is when a grant was last used: a rotation writes nothing but the next
 // refresh token, so that its time is the newest token's.
 const lastUsed = `COALESCE((SELECT r.created_at FROM refresh_tokens r WHERE r.grant_id = g.id ORDER BY r.generation DESC LIMIT 1), g.last_used_at)`
 
-// standing is what a grant's user and client look like now. The clause and the
-// condition belong together: the first tells why, the second decides.
-const (
-	standingColumns = `CASE WHEN g.ended_at IS NOT NULL THEN 1
-		WHEN g.user_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users u WHERE u.id = g.user_id AND u.disabled_at IS NULL) THEN 1
-		WHEN NOT EXISTS (SELECT 1 FROM clients c WHERE c.client_id = g.client_id AND c.state = 'allowed') THEN 2
-		ELSE 0 END`
-	standingHolds = `g.ended_at IS NULL
-		AND (g.user_id IS NULL OR EXISTS (SELECT 1 FROM users u WHERE u.id = g.user_id AND u.disabled_at IS NULL))
-		AND EXISTS (SELECT 1 FROM clients c WHERE c.client_id = g.client_id AND c.state = 'allowed')`
-)
-
-// standing is the result of standingColumns.
-type standing int
-
-func (s standing) err() error {
-	switch s {
-	case 0:
-		return nil
-	case 2:
-		return ErrBlocked
-	}
-	return ErrEnded
-}
-
 // GrantActive returns a grant whose user and client still stand. With ErrEnded
 // (the grant has ended or its user is disabled) and ErrBlocked (the client is
 // not allowed) the grant is returned too.
 func (s *Store) GrantActive(ctx context.Context, grantID string) (Grant, error) {
-	var g Grant
-	var st standing
-	err := s.get(ctx, append(g.columns(), instant{&g.LastUsed}, &st), `SELECT `+grantColumns+`, `+lastUsed+`, `+standingColumns+` FROM grants g WHERE g.id = $1`, grantID)
+	var g grantRow
+	err := s.get(ctx, append(g.columns(), instant{&g.LastUsed}), `SELECT `+grantColumns+`, `+lastUsed+` FROM grants g WHERE g.id = $1`, grantID)
 	if err != nil {
 		return Grant{}, wrap("find grant", err)
 	}
-	return g, wrap("find grant", st.err())
+	return g.Grant, wrap("find grant", g.err())
 }
 
 // Grants returns the grants that have not ended, oldest first, starting behind
@@ -70,9 +67,9 @@ func (s *Store) Grants(ctx context.Context, userID, after string, limit int) ([]
 	}
 	var out []Grant
 	err := s.list(ctx, func(scan func(...any) error) error {
-		var g Grant
+		var g grantRow
 		err := scan(append(g.columns(), instant{&g.LastUsed})...)
-		out = append(out, g)
+		out = append(out, g.Grant)
 		return err
 	}, query, args...)
 	return out, wrap("list grants", err)

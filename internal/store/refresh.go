@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,20 +15,21 @@ import (
 // is not allowed) and ErrExpired both are returned too.
 func (s *Store) FindRefresh(ctx context.Context, h Hash, now time.Time) (Refresh, Grant, error) {
 	r := Refresh{Hash: h}
-	var g Grant
-	var st standing
+	var g grantRow
 	var issued time.Time
-	err := s.get(ctx, append([]any{instant{&issued}, &r.GrantID, &r.Generation, scopesAt(&r.Scopes), instant{&r.Expires}, instant{&r.Absolute},
-		instant{&r.UsedAt}, &r.Successor, &r.Grace, &r.SuccessorUsed, &st}, g.columns()...),
-		`SELECT r.created_at, r.grant_id, r.generation, r.scopes, r.expires_at, r.absolute_at, n.created_at, n.hash, n.grace,
+	err := s.get(ctx, append([]any{instant{&issued}, &r.Generation, scopesAt(&r.Scopes), instant{&r.Expires}, instant{&r.Absolute},
+		instant{&r.UsedAt}, &r.Successor, &r.Grace, &r.SuccessorUsed}, g.columns()...),
+		`SELECT r.created_at, r.generation, r.scopes, r.expires_at, r.absolute_at, n.created_at, n.hash, n.grace,
 			n.hash IS NOT NULL AND EXISTS (SELECT 1 FROM refresh_tokens m WHERE m.grant_id = r.grant_id AND m.generation = r.generation + 2),
-			`+standingColumns+`, `+grantColumns+`
+			`+grantColumns+`
 		FROM refresh_tokens r JOIN grants g ON g.id = r.grant_id
 		LEFT JOIN refresh_tokens n ON n.grant_id = r.grant_id AND n.generation = r.generation + 1
 		WHERE r.hash = $1`, h)
 	if err != nil {
 		return Refresh{}, Grant{}, wrap("find refresh token", err)
 	}
+	r.GrantID = g.ID
+	s.places.put(&place{hash: h, grantID: g.ID, generation: r.Generation, expires: r.Expires, absolute: r.Absolute})
 	g.LastUsed = r.UsedAt // its newest token but for a race
 	if r.Used = !r.UsedAt.IsZero(); !r.Used {
 		g.LastUsed = issued
@@ -34,13 +37,13 @@ func (s *Store) FindRefresh(ctx context.Context, h Hash, now time.Time) (Refresh
 	if r.Scopes == nil {
 		r.Scopes = g.Scopes
 	}
-	if err := st.err(); err != nil {
-		return r, g, wrap("find refresh token", err)
+	if err := g.err(); err != nil {
+		return r, g.Grant, wrap("find refresh token", err)
 	}
 	if !now.Before(r.Expires) {
-		return r, g, wrap("find refresh token", ErrExpired)
+		return r, g.Grant, wrap("find refresh token", ErrExpired)
 	}
-	return r, g, nil
+	return r, g.Grant, nil
 }
 
 // RotateRefresh spends a refresh token, writes its successor and records the
@@ -57,29 +60,65 @@ func (s *Store) RotateRefresh(ctx context.Context, r Rotation, now time.Time) er
 	if err != nil {
 		return wrap("rotate refresh token", err)
 	}
+	old, err := s.place(ctx, r.Old)
+	if err != nil {
+		return wrap("rotate refresh token", err)
+	}
+	absolute := old.absolute
+	if !r.New.Absolute.IsZero() && r.New.Absolute.Before(absolute) {
+		absolute = r.New.Absolute
+	}
+	expires := NewRefresh{Expires: r.New.Expires, Absolute: absolute}.expiry()
 	return wrap("rotate refresh token", s.write(ctx, func(t *tx) error {
-		n, err := t.exec(rotate, r.Old, r.New.Hash, lists[0], micros(now), micros(r.New.Expires), micros(r.New.Absolute), r.Grace)
+		if !now.Before(old.expires) {
+			return t.whyNotRefresh(old, now)
+		}
+		n, err := t.exec(rotate, old.grantID, old.generation+1, r.New.Hash, lists[0], micros(now), micros(expires), micros(absolute), r.Grace)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
-			return t.whyNotRefresh(r.Old, now)
+			return t.whyNotRefresh(old, now)
 		}
 		return t.record(now, r.Events...)
 	}))
 }
 
-// rotate writes the next generation of a family if the newest is the token
-// presented, that token has not expired and its grant stands. The conflict on
-// the generation is what makes a token good for one rotation. The successor
-// inherits the absolute expiry if that is earlier, and never outlives it.
+// rotate writes the next generation of a family whose grant stands. The conflict
+// on the generation is what makes each token good for one rotation.
 const rotate = `INSERT INTO refresh_tokens (grant_id, generation, hash, scopes, created_at, expires_at, absolute_at, grace)
-	SELECT o.grant_id, o.generation + 1, $2, $3, $4,
-		CASE WHEN $5 = 0 OR $5 > o.absolute_at THEN o.absolute_at WHEN $6 > 0 AND $5 > $6 THEN $6 ELSE $5 END,
-		CASE WHEN $6 = 0 OR $6 > o.absolute_at THEN o.absolute_at ELSE $6 END, $7
-	FROM refresh_tokens o JOIN grants g ON g.id = o.grant_id
-	WHERE o.hash = $1 AND o.expires_at > $4 AND ` + standingHolds + `
+	SELECT g.id, $2, $3, $4, $5, $6, $7, $8 FROM grants g WHERE g.id = $1 AND ` + standing + `
 	ON CONFLICT (grant_id, generation) DO NOTHING`
+
+// place is where a refresh token stands in its family. It never changes as long
+// as the token is known, so that it can be remembered without ever being wrong.
+type place struct {
+	hash              Hash
+	grantID           string
+	generation        int
+	expires, absolute time.Time
+}
+
+// places remembers the tokens that were found last. Each has one slot, and who
+// comes later takes it.
+type places [1024]atomic.Pointer[place]
+
+func (p *places) slot(h Hash) *atomic.Pointer[place] {
+	return &p[binary.BigEndian.Uint16(h[:])%uint16(len(p))]
+}
+
+func (p *places) put(at *place) { p.slot(at.hash).Store(at) }
+
+// place returns where a token stands, from memory if it was just found.
+func (s *Store) place(ctx context.Context, h Hash) (*place, error) {
+	if at := s.places.slot(h).Load(); at != nil && at.hash == h {
+		return at, nil
+	}
+	at := &place{hash: h}
+	err := s.get(ctx, []any{&at.grantID, &at.generation, instant{&at.expires}, instant{&at.absolute}},
+		`SELECT grant_id, generation, expires_at, absolute_at FROM refresh_tokens WHERE hash = $1`, h)
+	return at, err
+}
 
 // insertRefresh writes the first refresh token of a family.
 func (t *tx) insertRefresh(r NewRefresh, grantID string, now time.Time) error {
@@ -101,20 +140,17 @@ func (r NewRefresh) expiry() time.Time {
 }
 
 // whyNotRefresh tells why a refresh token could not be spent.
-func (t *tx) whyNotRefresh(h Hash, now time.Time) error {
+func (t *tx) whyNotRefresh(old *place, now time.Time) error {
 	var used bool
-	var expires time.Time
-	var grantID string
-	if err := t.get([]any{&used, instant{&expires}, &grantID},
-		`SELECT EXISTS (SELECT 1 FROM refresh_tokens n WHERE n.grant_id = r.grant_id AND n.generation = r.generation + 1), r.expires_at, r.grant_id
-		FROM refresh_tokens r WHERE r.hash = $1`, h); err != nil {
+	if err := t.get([]any{&used}, `SELECT EXISTS (SELECT 1 FROM refresh_tokens WHERE grant_id = $1 AND generation = $2)`,
+		old.grantID, old.generation+1); err != nil {
 		return err
 	}
 	switch {
 	case used:
 		return ErrSpent
-	case !now.Before(expires):
+	case !now.Before(old.expires):
 		return ErrExpired
 	}
-	return t.whyNotGrant(grantID)
+	return t.whyNotGrant(old.grantID)
 }

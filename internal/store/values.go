@@ -83,14 +83,6 @@ func join(lists ...[]string) ([]string, error) {
 	return out, nil
 }
 
-// orNull keeps an empty string as NULL.
-func orNull(s string) any {
-	if s == "" {
-		return nil
-	}
-	return s
-}
-
 // bound keeps the length of a list in reason.
 func bound(limit, standard, most int) int {
 	if limit <= 0 {

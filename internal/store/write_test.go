@@ -227,11 +227,11 @@ func TestFailedCommit(t *testing.T) {
 	t.Run("mistake 40: a transaction that has to be run again is, and the token is not lost", func(t *testing.T) {
 		s := open(t)
 		seed(t, s)
-		family(t, s, "f")
+		grant := family(t, s, "f")
 		busy := busyError(t, s)
 		runs := 0
 		err := s.write(t.Context(), func(tx *tx) error {
-			if n, err := tx.exec(rotate, HashOf("f/1"), HashOf("f/2"), "", micros(noon), 0, 0, nil); err != nil || n != 1 {
+			if n, err := tx.exec(rotate, grant, 2, HashOf("f/2"), "", micros(noon), micros(noon.Add(time.Hour)), micros(noon.Add(time.Hour)), nil); err != nil || n != 1 {
 				return fmt.Errorf("%d rows, %w", n, err)
 			}
 			if runs++; runs < 3 {

@@ -103,7 +103,8 @@ CREATE TABLE grants (
     created_at      INTEGER NOT NULL,
     last_used_at    INTEGER NOT NULL,
     expires_at      INTEGER NOT NULL, -- when nothing that it gave can be used any more
-    ended_at        INTEGER,
+    held_at         INTEGER, -- while the client waits for a decision
+    ended_at        INTEGER, -- also when the user was disabled or the client blocked
     end_reason      TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX grants_user ON grants (user_id, id);

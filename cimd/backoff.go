@@ -12,7 +12,7 @@ import (
 const (
 	backoffBase = time.Second
 	// backoffMax bounds how long a host that works again stays unnoticed.
-	backoffMax = 20 * time.Second
+	backoffMax = 30 * time.Second
 	// backoffMemory is how long a failure without a successor is remembered.
 	backoffMemory = 10 * time.Minute
 	maxFailures   = 8192
@@ -62,19 +62,23 @@ func (f *failure) add(err *Error, now time.Time, base time.Duration) {
 	f.until = now.Add(max(base, min(base<<min(f.count-1, 8), backoffMax)))
 }
 
-// hostFailed reports whether the whole host is out of reach. A time limit may be
-// the fault of one slow path, and a refused address that of one URL without an
-// explicit rule: they count against the URL alone.
+// hostFailed reports whether the whole host is out of reach. A refused address may
+// be the fault of one URL without an explicit rule and counts against it alone.
 func hostFailed(err *Error) bool {
 	cause, ok := errors.AsType[*safehttp.Error](err)
 	if err.Kind != KindFetch || !ok {
 		return false
 	}
 	switch cause.Kind {
-	case safehttp.KindDNS, safehttp.KindConnect, safehttp.KindTLS:
+	case safehttp.KindDNS, safehttp.KindConnect, safehttp.KindTLS, safehttp.KindTimeout:
 		return true
 	}
 	return false
+}
+
+func timedOut(err *Error) bool {
+	cause, ok := errors.AsType[*safehttp.Error](err)
+	return ok && cause.Kind == safehttp.KindTimeout
 }
 
 // answered records that the host is there: it sent a response, good or bad.
@@ -92,12 +96,15 @@ func (b *backoff) succeeded(t target) {
 }
 
 // blocked returns the refusal while t must not be fetched, or nil. It repeats the
-// rule and the hint of the failure it stands for and wraps it.
-func (b *backoff) blocked(t target, now time.Time) *Error {
+// rule and the hint of the failure it stands for and wraps it. A time limit may be
+// the fault of one slow path that a stranger found: it does not hold up a client
+// that has been good before.
+func (b *backoff) blocked(t target, now time.Time, good bool) *Error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	f := b.urls.peek(t.String())
-	if h := b.hosts.peek(t.host()); h != nil && (f == nil || h.until.After(f.until)) {
+	h := b.hosts.peek(t.host())
+	if h != nil && !(good && timedOut(h.last)) && (f == nil || h.until.After(f.until)) {
 		f = h
 	}
 	if f == nil || !f.until.After(now) {
@@ -106,6 +113,25 @@ func (b *backoff) blocked(t target, now time.Time) *Error {
 	wait := f.until.Sub(now)
 	return &Error{Kind: KindBackoff, Rule: f.last.Rule, RetryAfter: wait, Err: f.last,
 		Hint: f.last.Hint + "; the next attempt is possible in " + seconds(wait)}
+}
+
+// probe is called when a fetch of t starts. If the host failed before, the others
+// who want something from it wait for the outcome, at most for d.
+func (b *backoff) probe(t target, now time.Time, d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if h := b.hosts.peek(t.host()); h != nil {
+		h.until = now.Add(d)
+	}
+}
+
+// failedSince reports whether the host of t failed after a fetch of t was asked
+// for, while it waited for its turn.
+func (b *backoff) failedSince(t target, asked time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h := b.hosts.peek(t.host())
+	return h != nil && h.at.After(asked)
 }
 
 // state returns the failures of t, by its URL or else by its host.

@@ -89,38 +89,42 @@ func busy(wait time.Duration) *Error {
 }
 
 // gate bounds the fetches that are under way. Strangers get three quarters of the
-// places and a few for each site; the rest is for clients that are known, so that
-// slow hosts of strangers cannot stop their revalidation (FT-10).
+// places, and a few for each site and each source; the rest is for clients that are
+// known, so that slow hosts of strangers cannot stop their revalidation (FT-10).
 type gate struct {
-	max, strangers, perSite int
+	max, strangers, perSite, perSource int
 
 	mu      sync.Mutex // guards everything below
 	total   int
 	strange int
-	sites   map[string]int
+	held    map[place]int // by strangers
 	waiting int
 	changed chan struct{} // closed when a place becomes free
 }
 
+// place is what strangers hold places for: a site, or a source if it has a name.
+type place struct{ site, source string }
+
 func newGate(b Budgets) *gate {
 	return &gate{
-		max: b.InFlight, strangers: max(1, b.InFlight-b.InFlight/4), perSite: b.InFlightPerHost,
-		sites: make(map[string]int), changed: make(chan struct{}),
+		max: b.InFlight, strangers: max(1, b.InFlight-b.InFlight/4),
+		perSite: b.InFlightPerHost, perSource: max(1, b.InFlight/4),
+		held: make(map[place]int), changed: make(chan struct{}),
 	}
 }
 
 // enter waits for a place until ctx ends, and returns how to leave it.
-func (g *gate) enter(ctx context.Context, site string, known bool) (leave func(), err *Error) {
+func (g *gate) enter(ctx context.Context, p place, known bool) (leave func(), err *Error) {
 	queued := false
 	for {
 		g.mu.Lock()
 		if queued {
 			g.waiting--
 		}
-		if g.total < g.max && (known || g.strange < g.strangers && g.sites[site] < g.perSite) {
-			g.take(site, known, 1)
+		if g.total < g.max && (known || g.room(p)) {
+			g.take(p, known, 1)
 			g.mu.Unlock()
-			return func() { g.leave(site, known) }, nil
+			return func() { g.leave(p, known) }, nil
 		}
 		if g.waiting >= 4*g.max {
 			g.mu.Unlock()
@@ -141,22 +145,30 @@ func (g *gate) enter(ctx context.Context, site string, known bool) (leave func()
 	}
 }
 
-func (g *gate) leave(site string, known bool) {
+func (g *gate) leave(p place, known bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.take(site, known, -1)
+	g.take(p, known, -1)
 	close(g.changed)
 	g.changed = make(chan struct{})
 }
 
+// room reports whether a stranger may enter; the caller holds g.mu.
+func (g *gate) room(p place) bool {
+	return g.strange < g.strangers && g.held[place{site: p.site}] < g.perSite &&
+		(p.source == "" || g.held[place{source: p.source}] < g.perSource)
+}
+
 // take counts a place; the caller holds g.mu.
-func (g *gate) take(site string, known bool, n int) {
+func (g *gate) take(p place, known bool, n int) {
 	g.total += n
 	if known {
 		return
 	}
 	g.strange += n
-	if g.sites[site] += n; g.sites[site] == 0 {
-		delete(g.sites, site)
+	for _, h := range []place{{site: p.site}, {source: p.source}} {
+		if g.held[h] += n; g.held[h] == 0 {
+			delete(g.held, h)
+		}
 	}
 }

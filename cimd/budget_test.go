@@ -243,11 +243,8 @@ func TestBudgets(t *testing.T) {
 			h.Serve("/c0.json", cimdtest.Response{Status: 500, Wait: hold})
 			slow.Go(func() { resolveAll(t.Context(), w, h.Name(), 0, 1) })
 		}
-		for len(w.net.Requests()) < 1+6 {
-			select {
-			case <-t.Context().Done():
-			case <-time.After(time.Millisecond):
-			}
+		if err := w.net.Await(t.Context(), 1+6); err != nil {
+			t.Fatal(err)
 		}
 		for range 10_000 {
 			if _, err := w.Resolve(t.Context(), cached); err != nil {
@@ -307,6 +304,48 @@ func TestBackoff(t *testing.T) {
 		w.pass(30 * time.Second)
 		if good, err := resolveAll(t.Context(), w, "good.test", 0, 50); good != 50 {
 			t.Errorf("%d of 50 came 30 s after the host was repaired: %v", good, err)
+		}
+	})
+	t.Run("attack DS-06: while a host that failed is tried again, the others wait for the outcome", func(t *testing.T) {
+		w := start(t, nil)
+		serveAll(w.host, 2)
+		w.host.Down(true)
+		resolveAll(t.Context(), w, "good.test", 0, 1)
+		w.host.Down(false)
+		w.pass(time.Second)
+		release := make(chan struct{})
+		slow := cimdtest.JSON(cimdtest.Document("https://good.test/c0.json", nil))
+		slow.Wait = release
+		w.host.Serve("/c0.json", slow)
+		tried := make(chan error, 1)
+		go func() { _, err := resolveAll(t.Context(), w, "good.test", 0, 1); tried <- err }()
+		if err := w.net.Await(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		_, err := resolveAll(t.Context(), w, "good.test", 1, 2)
+		wantKind(t, err, cimd.KindBackoff)
+		close(release)
+		if err := <-tried; err != nil {
+			t.Error(err)
+		}
+		if good, err := resolveAll(t.Context(), w, "good.test", 1, 2); good != 1 {
+			t.Errorf("the host answered, but: %v", err)
+		}
+	})
+	t.Run("attack DS-07: a slow path on an honest host does not hold up a client that was good", func(t *testing.T) {
+		w := start(t, func(c *cimd.Config) { c.Limits.Timeout = 100 * time.Millisecond })
+		honest := cimdtest.ID(w.host.ServeClient("/c.json", nil, "Cache-Control", "max-age=60, must-revalidate"))
+		if _, err := w.Resolve(t.Context(), honest); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(2 * time.Minute)
+		w.host.Serve("/slow.json", cimdtest.Response{Wait: make(chan struct{})})
+		_, err := w.Resolve(t.Context(), cimdtest.ID(w.host.URL("/slow.json")))
+		wantKind(t, err, cimd.KindFetch)
+		_, err = w.Resolve(t.Context(), cimdtest.ID(w.host.URL("/new.json")))
+		wantKind(t, err, cimd.KindBackoff)
+		if _, err := w.Resolve(t.Context(), honest); err != nil {
+			t.Errorf("the honest client was refused: %v", err)
 		}
 	})
 	t.Run("CACHE-13 an administrator is not held up, and the failure of another port is another host's", func(t *testing.T) {

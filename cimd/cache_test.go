@@ -3,11 +3,14 @@ package cimd
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/bonafide-id/bonafide/internal/safehttp"
 )
 
 func junk(i int) key { return key{kindDocument, fmt.Sprintf("https://junk.test/%d", i)} }
@@ -15,7 +18,7 @@ func junk(i int) key { return key{kindDocument, fmt.Sprintf("https://junk.test/%
 func sized(n int) *entry { return &entry{body: []byte(strings.Repeat("x", n))} }
 
 func TestCacheBounds(t *testing.T) {
-	t.Run("CACHE-16 the bounds of bytes and of number hold", func(t *testing.T) {
+	t.Run("CACHE-16, mistake 18: the bounds of bytes and of number hold", func(t *testing.T) {
 		c := newCache(1<<20, 300)
 		for i := range 5000 {
 			c.put(junk(i), sized(rand.IntN(5000)), i%100 == 0)
@@ -137,7 +140,7 @@ func TestCacheEviction(t *testing.T) {
 			t.Errorf("%d entries", n)
 		}
 	})
-	t.Run("mistake 42: ten thousand clients fit with the default limits", func(t *testing.T) {
+	t.Run("CACHE-16, mistake 42: ten thousand clients fit with the default limits", func(t *testing.T) {
 		cfg, err := withDefaults(Config{})
 		if err != nil {
 			t.Fatal(err)
@@ -148,7 +151,7 @@ func TestCacheEviction(t *testing.T) {
 		}
 		defer r.Close()
 		for i := range 10_000 {
-			r.docs.put(junk(i), sized(1200), false)
+			r.docs.put(junk(i), sized(460), false)
 		}
 		for i := range 10_000 {
 			if r.docs.peek(junk(i)) == nil {
@@ -181,7 +184,7 @@ func TestGate(t *testing.T) {
 		ctx := t.Context()
 		var leave []func()
 		for _, site := range []string{"a", "a", "b"} {
-			l, err := g.enter(ctx, site, false)
+			l, err := g.enter(ctx, place{site: site}, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -190,7 +193,7 @@ func TestGate(t *testing.T) {
 		entered := make(chan string, 10)
 		for _, site := range []string{"a", "c"} {
 			go func() {
-				if l, err := g.enter(ctx, site, false); err == nil {
+				if l, err := g.enter(ctx, place{site: site}, false); err == nil {
 					entered <- site
 					leave = append(leave, l)
 				}
@@ -200,7 +203,7 @@ func TestGate(t *testing.T) {
 		if len(entered) != 0 {
 			t.Fatal("a stranger took the reserved place")
 		}
-		known, err := g.enter(ctx, "a", true)
+		known, err := g.enter(ctx, place{site: "a"}, true)
 		if err != nil {
 			t.Fatalf("a known client found no place: %v", err)
 		}
@@ -218,14 +221,66 @@ func TestGate(t *testing.T) {
 		// Waiting is bounded by time.
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		if _, err := g.enter(short, "a", false); err == nil || err.Kind != KindBusy {
+		if _, err := g.enter(short, place{site: "a"}, false); err == nil || err.Kind != KindBusy {
 			t.Errorf("error is %v", err)
 		}
 		// And by number.
 		g.waiting = 16
-		if _, err := g.enter(ctx, "a", false); err == nil || err.Kind != KindBusy || err.RetryAfter == 0 {
+		if _, err := g.enter(ctx, place{site: "a"}, false); err == nil || err.Kind != KindBusy || err.RetryAfter == 0 {
 			t.Errorf("error is %v", err)
 		}
+	})
+}
+
+func TestGatePerSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Budgets{InFlight: 16, InFlightPerHost: 2})
+		for i := range 4 {
+			if _, err := g.enter(t.Context(), place{fmt.Sprint(i), "one"}, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := g.enter(short, place{"x", "one"}, false); err == nil {
+			t.Error("one source holds more than a quarter of the places")
+		}
+		leave, err := g.enter(t.Context(), place{"x", "two"}, false)
+		if err != nil {
+			t.Fatalf("another source found no place: %v", err)
+		}
+		leave()
+		if _, ok := g.held[place{source: "two"}]; ok {
+			t.Error("a place that was left is still counted")
+		}
+	})
+}
+
+// A fetch that waited for its turn while its host failed is not sent.
+func TestQueuedFetchOfFailedHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, err := New(Config{URL: URLRules{AllowTestNames: true}, Budgets: Budgets{InFlightPerHost: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := r.cfg.URL.Parse("https://good.test/c.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave, refusal := r.gate.enter(t.Context(), place{site: "good.test"}, false)
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		got := make(chan error, 1)
+		go func() { _, err := r.Resolve(t.Context(), id); got <- err }()
+		synctest.Wait()
+		cause := &Error{Kind: KindFetch, Err: &safehttp.Error{Kind: safehttp.KindConnect, Err: io.EOF}}
+		r.backoff.failed(target{kind: kindDocument, url: "https://good.test/other"}, cause, time.Now().Add(1))
+		leave()
+		if e := asError(<-got); e.Kind != KindBackoff {
+			t.Errorf("error is %v", e)
+		}
+		r.Close()
 	})
 }
 

@@ -83,7 +83,7 @@ type Limits struct {
 	// most 24 hours. A negative value means never. 404, 410 and an invalid document
 	// are answers, and no copy is used against them (CACHE-14, CACHE-15).
 	LastKnownGood time.Duration
-	MemoryBytes   int64 // 64 MiB for documents, key sets and logos together
+	MemoryBytes   int64 // 48 MiB of heap for documents, key sets and logos together: room for 10,000 typical clients
 	MaxEntries    int   // 20,000 documents, and as many key sets
 }
 
@@ -97,15 +97,16 @@ type Rate struct {
 // Budgets bound the fetches that strangers can cause (FETCH-19). A client that is
 // in memory, pinned or known to the Persister never draws on them.
 type Budgets struct {
-	// PerSource applies to each source named with WithSource: one a second, 30 at once.
+	// PerSource applies to each source named with WithSource: two a second, 60 at once.
 	PerSource Rate
 	// PerHost applies to each registrable domain by the public suffix list, so that
 	// a thousand subdomains share one budget and the neighbours on a shared host
-	// such as github.io do not: one a second, 60 at once.
+	// such as github.io do not: two a second, 100 at once.
 	PerHost Rate
 	Global  Rate // all fetches together: 100 a second, 1000 at once
 	// InFlight is how many fetches may be under way, a quarter of them reserved for
-	// known clients: 64. InFlightPerHost is the same for one registrable domain: 4.
+	// known clients and no more than a quarter for one source: 64. InFlightPerHost is
+	// how many may be under way to one registrable domain: 4.
 	InFlight, InFlightPerHost int
 }
 
@@ -149,7 +150,7 @@ func withDefaults(c Config) (Config, error) {
 	setDefault(&l.LogoPixels, 1024)
 	setDefault(&l.Timeout, maxTimeout)
 	setDefault(&l.LastKnownGood, time.Hour)
-	setDefault(&l.MemoryBytes, 64<<20)
+	setDefault(&l.MemoryBytes, 48<<20)
 	setDefault(&l.MaxEntries, 20_000)
 	switch {
 	case l.DocumentBytes > maxDocumentBytes:
@@ -160,8 +161,8 @@ func withDefaults(c Config) (Config, error) {
 		return c, fmt.Errorf("the last-known-good time is %v; the most is %v", l.LastKnownGood, maxLastKnownGood)
 	}
 	b := &c.Budgets
-	setRate(&b.PerSource, Rate{time.Second, 30})
-	setRate(&b.PerHost, Rate{time.Second, 60})
+	setRate(&b.PerSource, Rate{500 * time.Millisecond, 60})
+	setRate(&b.PerHost, Rate{500 * time.Millisecond, 100})
 	setRate(&b.Global, Rate{10 * time.Millisecond, 1000})
 	setDefault(&b.InFlight, 64)
 	setDefault(&b.InFlightPerHost, 4)

@@ -146,7 +146,7 @@ func TestLogo(t *testing.T) {
 		_, err = w.Logo(t.Context(), doc)
 		wantKind(t, err, cimd.KindGone)
 	})
-	t.Run("CONS-09 a data: logo is refused, and so is http", func(t *testing.T) {
+	t.Run("CONS-09, FETCH-08 a data: logo is refused, and so is http", func(t *testing.T) {
 		w, doc := pictured(t, "https://good.test/logo")
 		for _, uri := range []string{"", "data:image/png;base64,AAAA", "http://good.test/logo", "javascript:alert(1)"} {
 			bad := *doc

@@ -267,19 +267,23 @@ func (r *Resolver) obtain(ctx context.Context, t target, w wish) (*entry, *Error
 		prev = r.restore(ctx, t)
 	}
 	known := w.exempt || w.privileged || r.known(t, prev)
+	good := known || prev != nil && prev.withdrawn == nil
 	fl, e, err := r.fetches.join(t.key(), func() (*entry, *Error) {
 		now := r.cfg.Now()
 		if e := r.cacheOf(t).peek(t.key()); e != nil && w.served != nil && w.served(e, now) {
 			return e, nil
 		}
 		if !w.privileged {
-			if err := r.backoff.blocked(t, now); err != nil {
+			if err := r.backoff.blocked(t, now, good); err != nil {
 				return nil, err
 			}
 		}
 		if !known {
-			return nil, r.budget.take(sourceOf(ctx), t.site(), now)
+			if err := r.budget.take(sourceOf(ctx), t.site(), now); err != nil {
+				return nil, err
+			}
 		}
+		r.backoff.probe(t, now, r.cfg.Limits.Timeout)
 		return nil, nil
 	}, func() (*entry, *Error) {
 		return r.guarded(ctx, t, known)

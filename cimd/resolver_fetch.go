@@ -33,14 +33,20 @@ func soft(err *Error) bool {
 // fetch asks the host of t and stores what it answers. Exactly one runs per
 // target at a time.
 func (r *Resolver) fetch(ctx context.Context, t target, known bool) (*entry, *Error) {
+	asked := r.cfg.Now()
 	wait, cancel := context.WithTimeout(ctx, r.cfg.Limits.Timeout/5)
-	leave, err := r.gate.enter(wait, t.site(), known)
+	leave, err := r.gate.enter(wait, place{t.site(), sourceOf(ctx)}, known)
 	cancel()
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
 	start := r.cfg.Now()
+	if !known && r.backoff.failedSince(t, asked) {
+		if err := r.backoff.blocked(t, start, false); err != nil {
+			return nil, err
+		}
+	}
 	prev := r.cacheOf(t).peek(t.key())
 	e, status, err := r.exchange(ctx, t, prev)
 	ev := Event{ID: t.id, URL: t.url, Status: status, Duration: r.cfg.Now().Sub(start)}

@@ -333,6 +333,30 @@ func TestTransport(t *testing.T) {
 			t.Errorf("hints differ: %v", hints)
 		}
 	})
+	t.Run("FETCH-07 loopback is refused in production, and private addresses are even with the development exception", func(t *testing.T) {
+		w := start(t, nil)
+		w.net.DNS("local.test", netip.MustParseAddr("127.0.0.1"))
+		w.net.DNS("lan.test", netip.MustParseAddr("192.168.1.1"))
+		for _, name := range []string{"local.test", "lan.test"} {
+			_, err := w.Resolve(t.Context(), cimdtest.ID("https://"+name+"/c.json"))
+			wantKind(t, err, cimd.KindFetch)
+		}
+		if n := len(w.net.Dials()); n != 0 {
+			t.Errorf("%d dials", n)
+		}
+		dev := w.open(t, func(c *cimd.Config) { c.Egress.Loopback = true })
+		_, _ = dev.Resolve(t.Context(), cimdtest.ID("https://local.test/c.json")) // the net has nothing there
+		_, err := dev.Resolve(t.Context(), cimdtest.ID("https://lan.test/c.json"))
+		wantKind(t, err, cimd.KindFetch)
+		for _, to := range w.net.Dials() {
+			if !to.Addr().IsLoopback() {
+				t.Errorf("dialled %v", to)
+			}
+		}
+		if len(w.net.Dials()) == 0 {
+			t.Error("the development exception has no effect")
+		}
+	})
 	t.Run("FETCH-05, mistake 1: a name that changes its mind is dialled at the checked address only", func(t *testing.T) {
 		w := start(t, nil)
 		id := cimdtest.ID(w.host.ServeClient("/c.json", nil))
@@ -488,7 +512,7 @@ func TestPolicyHooks(t *testing.T) {
 			t.Error("Cached answers with an expired document")
 		}
 	})
-	t.Run("FETCH-22 each kind of failure is told apart", func(t *testing.T) {
+	t.Run("FETCH-17, FETCH-22 a failure is an error of its own kind, and all are told apart", func(t *testing.T) {
 		w := start(t, nil)
 		w.host.Serve("/bad.json", cimdtest.Response{Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte("{")})
 		w.net.Host("dead.test").Down(true)

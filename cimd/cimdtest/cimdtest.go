@@ -55,6 +55,7 @@ type Net struct {
 	dials  []netip.AddrPort
 	strays []netip.AddrPort
 	log    []Request
+	news   chan struct{} // closed at the next request
 	closed bool
 }
 
@@ -89,7 +90,7 @@ func Start() (*Net, error) {
 	n := &Net{
 		authority: authority, listener: l, closing: make(chan struct{}),
 		hosts: make(map[string]*Host), owners: make(map[netip.Addr]*Host), names: make(map[string]*name),
-		next: netip.MustParseAddr("93.184.216.34"),
+		next: netip.MustParseAddr("93.184.216.34"), news: make(chan struct{}),
 	}
 	n.server = &http.Server{
 		Handler:           http.HandlerFunc(n.serve),
@@ -257,6 +258,24 @@ func (n *Net) Strays() []netip.AddrPort {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.strays)
+}
+
+// Await returns when so many requests have arrived since the start, at any host,
+// or with the error of ctx.
+func (n *Net) Await(ctx context.Context, count int) error {
+	for {
+		n.mu.Lock()
+		arrived, news := len(n.log), n.news
+		n.mu.Unlock()
+		if arrived >= count {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return fmt.Errorf("await %d requests, %d arrived: %w", count, arrived, ctx.Err())
+		}
+	}
 }
 
 // Requests returns every request to any host, in order of arrival.

@@ -125,11 +125,8 @@ func TestResponses(t *testing.T) {
 		for _, path := range []string{"/h", "/w", "/d"} {
 			go func() { _, err := get(t, own, "slow.test", path); ended <- err }()
 		}
-		for len(own.Requests()) < 3 {
-			select {
-			case <-t.Context().Done():
-			case <-time.After(time.Millisecond):
-			}
+		if err := own.Await(t.Context(), 3); err != nil {
+			t.Fatal(err)
 		}
 		own.Close()
 		own.Close()
@@ -158,6 +155,14 @@ func TestLog(t *testing.T) {
 	}
 	if h.Count("/a?x=1") != 1 || h.Count("/c") != 0 || h.Count("*") != 3 || n.Host("other.test").Count("*") != 0 {
 		t.Error("the counts are wrong")
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := n.Await(ended, 3); err != nil {
+		t.Error(err)
+	}
+	if err := n.Await(ended, 4); !errors.Is(err, context.Canceled) {
+		t.Errorf("awaiting a fourth request: %v", err)
 	}
 	if len(n.Dials()) != 3 || len(n.Strays()) != 0 {
 		t.Errorf("dials %v, strays %v", n.Dials(), n.Strays())

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -176,7 +177,7 @@ func (h *Host) Count(path string) int {
 // serve finds the host that a client asked for in the TLS handshake.
 func (n *Net) serve(w http.ResponseWriter, req *http.Request) {
 	n.mu.Lock()
-	h := n.hosts[req.TLS.ServerName]
+	h := n.hosts[strings.ToLower(req.TLS.ServerName)]
 	n.mu.Unlock()
 	if h == nil {
 		http.NotFound(w, req)
@@ -194,6 +195,8 @@ func (n *Net) serve(w http.ResponseWriter, req *http.Request) {
 	n.log = append(n.log, Request{
 		Host: h.name, ServerName: req.TLS.ServerName, Method: req.Method, Path: req.RequestURI, Header: seen, Body: body,
 	})
+	close(n.news)
+	n.news = make(chan struct{})
 	n.mu.Unlock()
 	h.mu.Lock()
 	handler := h.routes[req.RequestURI]

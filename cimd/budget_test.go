@@ -333,7 +333,7 @@ func TestBackoff(t *testing.T) {
 		}
 	})
 	t.Run("attack DS-07: a slow path on an honest host does not hold up a client that was good", func(t *testing.T) {
-		w := start(t, func(c *cimd.Config) { c.Limits.Timeout = 100 * time.Millisecond })
+		w := start(t, func(c *cimd.Config) { c.Limits.Timeout = 500 * time.Millisecond })
 		honest := cimdtest.ID(w.host.ServeClient("/c.json", nil, "Cache-Control", "max-age=60, must-revalidate"))
 		if _, err := w.Resolve(t.Context(), honest); err != nil {
 			t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -108,7 +109,7 @@ func (a *authority) issue(c Certificate, hostname string) (*tls.Certificate, err
 // tlsConfig answers a handshake as the host it names.
 func (n *Net) tlsConfig(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	n.mu.Lock()
-	h := n.hosts[hello.ServerName]
+	h := n.hosts[strings.ToLower(hello.ServerName)]
 	n.mu.Unlock()
 	if h == nil {
 		return nil, errors.New("no such host in the test net")

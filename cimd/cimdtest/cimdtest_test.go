@@ -251,6 +251,9 @@ func TestCertificates(t *testing.T) {
 	if err := ok(); err != nil {
 		t.Fatal(err)
 	}
+	if got, err := get(t, n, "GOOD.test", "/"); err != nil || got != "HTTP/1.1 200 OK\r\n\r\n" {
+		t.Errorf("a name in capitals: %q, %v", got, err)
+	}
 	for name, c := range map[string]Certificate{
 		"expired":      {NotAfter: time.Now().Add(-time.Hour)},
 		"not yet good": {NotBefore: time.Now().Add(time.Hour)},

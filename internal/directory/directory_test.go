@@ -298,6 +298,73 @@ func TestStoredReadsTheSnapshotAndNeverFetches(t *testing.T) {
 	})
 }
 
+func TestRevalidateLooksAgainAtClientsInUse(t *testing.T) {
+	h := open(t)
+	ctx := t.Context()
+	host := h.net.Host("good.test")
+	id := host.ServeClient("/c.json", nil, "Cache-Control", "max-age=0")
+	now := time.Now()
+	cfg := h.net.Config()
+	cfg.Now = func() time.Time { return now }
+	set := &policy.Set{Default: policy.Allow}
+	if err := set.Check(); err != nil {
+		t.Fatal(err)
+	}
+	d, err := directory.New(directory.Config{Store: h.store, Policy: set, CIMD: cfg, Enabled: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Resolver().Close()
+	c, err := d.Find(ctx, id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.agree(t, c)
+	t.Run("FETCH-24, CACHE-23 a fresh document is left alone", func(t *testing.T) {
+		d.Revalidate(ctx, []string{id})
+		if n := host.Count("/c.json"); n != 1 {
+			t.Errorf("%d fetches", n)
+		}
+	})
+	t.Run("FETCH-24 a stale one is fetched again, without anybody waiting for it", func(t *testing.T) {
+		now = now.Add(2 * time.Minute)
+		d.Revalidate(ctx, []string{id})
+		if n := host.Count("/c.json"); n != 2 {
+			t.Errorf("%d fetches", n)
+		}
+	})
+	t.Run("POL-05 a client that the policy no longer admits is not fetched", func(t *testing.T) {
+		now = now.Add(2 * time.Minute)
+		closed := &policy.Set{Default: policy.Deny}
+		if err := closed.Check(); err != nil {
+			t.Fatal(err)
+		}
+		d.SetPolicy(closed)
+		d.Revalidate(ctx, []string{id, "not a url"})
+		if n := host.Count("/c.json"); n != 2 {
+			t.Errorf("%d fetches", n)
+		}
+	})
+}
+
+func TestARegisteredClientHasItsOwnKeys(t *testing.T) {
+	h := open(t)
+	const set = `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"k1","use":"sig","alg":"EdDSA"}]}`
+	row := store.Client{ID: "keyed-app", Source: directory.SourceRegistered, State: directory.StateAllowed, RedirectURIs: []string{"https://good.test/cb"},
+		GrantTypes: []string{"authorization_code"}, AuthMethods: []string{oauth.MethodPrivateKeyJWT}, JWKS: []byte(set)}
+	if err := h.store.RegisterClient(t.Context(), row, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	c, err := h.dir.Stored(t.Context(), "keyed-app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := h.dir.Keys(t.Context(), c, "k1")
+	if err != nil || len(keys.Keys) != 1 || keys.Keys[0].KID() != "k1" {
+		t.Errorf("CAUTH-08 got %+v, %v", keys, err)
+	}
+}
+
 type brokenStore struct{ directory.Store }
 
 func (brokenStore) Client(context.Context, string) (store.Client, error) {

@@ -145,6 +145,9 @@ func (s *Server) housekeeping(ctx context.Context) {
 	defer keys.Stop()
 	defer prune.Stop()
 	defer visit.Stop()
+	if err := s.visit(ctx); err != nil && ctx.Err() == nil { // clients in use come first from the start
+		s.log.Error("housekeeping", "task", "look at client documents", "error", err)
+	}
 	for {
 		var err error
 		var what string

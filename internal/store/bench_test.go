@@ -56,7 +56,7 @@ func BenchmarkFloor(b *testing.B) {
 		for pb.Next() {
 			if err := s.write(context.Background(), func(t *tx) error {
 				now := noon.Add(time.Duration(n.Add(1)) * time.Millisecond)
-				return t.insertRefresh(NewRefresh{Hash: HashOf(now.String()), Expires: now, Absolute: now}, NewID(now), now)
+				return t.insertRefresh(NewRefresh{Hash: HashOf(now.String()), Expires: now, Absolute: now}, NewID(now), 1)
 			}); err != nil {
 				b.Fatal(err)
 			}

@@ -52,25 +52,11 @@ func (s *Store) RedeemCode(ctx context.Context, r Redemption, now time.Time) (Gr
 		if err != nil {
 			return err
 		}
-		expires := now.Add(UnboundGrant)
-		if r.Refresh != nil {
-			expires = r.Refresh.expiry()
-		}
-		n, err := t.exec(`UPDATE grants AS g SET auth_method = $2, key_thumbprint = $3, last_used_at = $4, expires_at = $5
-			WHERE g.id = $1 AND `+standing, grantID, r.Method, r.KeyThumbprint, micros(now), micros(expires))
-		if err != nil {
+		if err := t.bind(grantID, r, now); err != nil {
 			return err
-		}
-		if n == 0 {
-			return t.whyNotGrant(grantID)
 		}
 		if err := t.get(g.columns(), `SELECT `+grantColumns+` FROM grants g WHERE g.id = $1`, grantID); err != nil {
 			return err
-		}
-		if r.Refresh != nil {
-			if err := t.insertRefresh(*r.Refresh, grantID, now); err != nil {
-				return err
-			}
 		}
 		return t.record(now, r.Events...)
 	})
@@ -78,6 +64,27 @@ func (s *Store) RedeemCode(ctx context.Context, r Redemption, now time.Time) (Gr
 		return Grant{}, wrap("redeem code", err)
 	}
 	return g.Grant, nil
+}
+
+// bind ties a grant to the client authentication that redeemed its code and gives
+// it its first refresh token, if it gets one.
+func (t *tx) bind(grantID string, r Redemption, now time.Time) error {
+	expires, head := now.Add(UnboundGrant), 0
+	var hash, headExpires any = nil, 0
+	if r.Refresh != nil {
+		expires, head = r.Refresh.expiry(), 1
+		hash, headExpires = r.Refresh.Hash, micros(expires)
+		if err := t.insertRefresh(*r.Refresh, grantID, head); err != nil {
+			return err
+		}
+	}
+	n, err := t.exec(`UPDATE grants AS g SET auth_method = $2, key_thumbprint = $3, last_used_at = $4, expires_at = $5,
+		head = $6, head_hash = $7, head_expires_at = $8 WHERE g.id = $1 AND `+standing,
+		grantID, r.Method, r.KeyThumbprint, micros(now), micros(expires), head, hash, headExpires)
+	if err == nil && n == 0 {
+		err = t.whyNotGrant(grantID)
+	}
+	return err
 }
 
 // whyNotCode tells why a code could not be spent.

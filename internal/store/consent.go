@@ -65,8 +65,8 @@ func (s *Store) AnswerConsent(ctx context.Context, a Answer, now time.Time) erro
 		}
 		g := a.Grant
 		if _, err := t.exec(`INSERT INTO grants (id, user_id, client_id, resource, scopes, security_digest, version, auth_methods,
-			auth_method, key_thumbprint, auth_time, acr, amr, nonce, created_at, last_used_at, expires_at, end_reason)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, '', '', $9, $10, $11, $12, $13, $13, $14, '')`,
+			auth_method, key_thumbprint, auth_time, acr, amr, nonce, created_at, last_used_at, expires_at, head, head_expires_at, end_reason)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, '', '', $9, $10, $11, $12, $13, $13, $14, 0, 0, '')`,
 			g.ID, g.UserID, g.ClientID, g.Resource, lists[0], g.SecurityDigest, version, lists[1],
 			micros(g.AuthTime), g.ACR, lists[2], g.Nonce, micros(now), micros(a.Code.Expires)); err != nil {
 			return err

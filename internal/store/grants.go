@@ -39,16 +39,12 @@ func (g *grantRow) err() error {
 	return nil
 }
 
-// lastUsed is when a grant was last used: a rotation writes nothing but the next
-// refresh token, so that its time is the newest token's.
-const lastUsed = `COALESCE((SELECT r.created_at FROM refresh_tokens r WHERE r.grant_id = g.id ORDER BY r.generation DESC LIMIT 1), g.last_used_at)`
-
 // GrantActive returns a grant whose user and client still stand. With ErrEnded
 // (the grant has ended or its user is disabled) and ErrBlocked (the client is
 // not allowed) the grant is returned too.
 func (s *Store) GrantActive(ctx context.Context, grantID string) (Grant, error) {
 	var g grantRow
-	err := s.get(ctx, append(g.columns(), instant{&g.LastUsed}), `SELECT `+grantColumns+`, `+lastUsed+` FROM grants g WHERE g.id = $1`, grantID)
+	err := s.get(ctx, g.columns(), `SELECT `+grantColumns+` FROM grants g WHERE g.id = $1`, grantID)
 	if err != nil {
 		return Grant{}, wrap("find grant", err)
 	}
@@ -59,16 +55,16 @@ func (s *Store) GrantActive(ctx context.Context, grantID string) (Grant, error) 
 // after: those of one user, or all when userID is empty. The limit is 100 by
 // default and 1000 at most.
 func (s *Store) Grants(ctx context.Context, userID, after string, limit int) ([]Grant, error) {
-	query := `SELECT ` + grantColumns + `, ` + lastUsed + ` FROM grants g WHERE g.user_id = $1 AND g.id > $2 AND g.ended_at IS NULL ORDER BY g.id LIMIT $3`
+	query := `SELECT ` + grantColumns + ` FROM grants g WHERE g.user_id = $1 AND g.id > $2 AND g.ended_at IS NULL ORDER BY g.id LIMIT $3`
 	args := []any{userID, after, bound(limit, 100, 1000)}
 	if userID == "" {
-		query = `SELECT ` + grantColumns + `, ` + lastUsed + ` FROM grants g WHERE g.id > $1 AND g.ended_at IS NULL ORDER BY g.id LIMIT $2`
+		query = `SELECT ` + grantColumns + ` FROM grants g WHERE g.id > $1 AND g.ended_at IS NULL ORDER BY g.id LIMIT $2`
 		args = args[1:]
 	}
 	var out []Grant
 	err := s.list(ctx, func(scan func(...any) error) error {
 		var g grantRow
-		err := scan(append(g.columns(), instant{&g.LastUsed})...)
+		err := scan(g.columns()...)
 		out = append(out, g.Grant)
 		return err
 	}, query, args...)

@@ -29,23 +29,17 @@ var prunings = []struct {
 	keep  time.Duration
 	query string
 }{
-	// A rotation does not touch its grant: those still in use are moved on first.
-	{ReplayWindow, `UPDATE grants SET expires_at = (SELECT MAX(r.expires_at) FROM refresh_tokens r WHERE r.grant_id = grants.id) WHERE id IN
-		(SELECT g.id FROM grants g WHERE g.ended_at IS NULL AND g.expires_at < $1
-		AND EXISTS (SELECT 1 FROM refresh_tokens r WHERE r.grant_id = g.id AND r.expires_at >= $1) ORDER BY g.expires_at LIMIT $2)`},
+	// A rotation does not move its grant in the index: those in use are moved on first.
+	{ReplayWindow, `UPDATE grants SET expires_at = head_expires_at WHERE id IN
+		(SELECT id FROM grants WHERE ended_at IS NULL AND expires_at < $1 AND head_expires_at >= $1 ORDER BY expires_at LIMIT $2)`},
 	{ReplayWindow, `UPDATE grants SET ended_at = $1, end_reason = 'expired' WHERE id IN
-		(SELECT g.id FROM grants g WHERE g.ended_at IS NULL AND g.expires_at < $1
-		AND NOT EXISTS (SELECT 1 FROM refresh_tokens r WHERE r.grant_id = g.id AND r.expires_at >= $1) ORDER BY g.expires_at LIMIT $2)`},
+		(SELECT id FROM grants WHERE ended_at IS NULL AND expires_at < $1 AND head_expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{GrantHistory, `DELETE FROM grants WHERE id IN
 		(SELECT id FROM grants WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2)`},
 	{GrantHistory, `DELETE FROM consents WHERE (user_id, client_id, resource) IN
 		(SELECT user_id, client_id, resource FROM consents WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2)`},
 	{ReplayWindow, `DELETE FROM codes WHERE hash IN (SELECT hash FROM codes WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
-	// A token is what marks the one before it as spent, so it stays as long as that.
-	{ReplayWindow, `DELETE FROM refresh_tokens WHERE (grant_id, generation) IN
-		(SELECT r.grant_id, r.generation FROM refresh_tokens r WHERE r.expires_at < $1
-		AND NOT EXISTS (SELECT 1 FROM refresh_tokens o WHERE o.grant_id = r.grant_id AND o.generation = r.generation - 1 AND o.expires_at >= $1)
-		ORDER BY r.expires_at LIMIT $2)`},
+	{ReplayWindow, `DELETE FROM refresh_tokens WHERE hash IN (SELECT hash FROM refresh_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{ReplayWindow, `DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{ClockMargin, `DELETE FROM consent_nonces WHERE hash IN (SELECT hash FROM consent_nonces WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{ClockMargin, `DELETE FROM spent_ids WHERE hash IN (SELECT hash FROM spent_ids WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},

@@ -16,26 +16,25 @@ import (
 func (s *Store) FindRefresh(ctx context.Context, h Hash, now time.Time) (Refresh, Grant, error) {
 	r := Refresh{Hash: h}
 	var g grantRow
-	var issued time.Time
-	err := s.get(ctx, append([]any{instant{&issued}, &r.Generation, scopesAt(&r.Scopes), instant{&r.Expires}, instant{&r.Absolute},
-		instant{&r.UsedAt}, &r.Successor, &r.Grace, &r.SuccessorUsed}, g.columns()...),
-		`SELECT r.created_at, r.generation, r.scopes, r.expires_at, r.absolute_at, n.created_at, n.hash, n.grace,
-			n.hash IS NOT NULL AND EXISTS (SELECT 1 FROM refresh_tokens m WHERE m.grant_id = r.grant_id AND m.generation = r.generation + 2),
-			`+grantColumns+`
-		FROM refresh_tokens r JOIN grants g ON g.id = r.grant_id
-		LEFT JOIN refresh_tokens n ON n.grant_id = r.grant_id AND n.generation = r.generation + 1
-		WHERE r.hash = $1`, h)
+	var head int
+	var headHash Hash
+	var grace []byte
+	err := s.get(ctx, append([]any{&r.Generation, scopesAt(&r.Scopes), instant{&r.Expires}, instant{&r.Absolute}, &head, &headHash, &grace}, g.columns()...),
+		`SELECT r.generation, r.scopes, r.expires_at, r.absolute_at, g.head, g.head_hash, g.head_grace, `+grantColumns+`
+		FROM refresh_tokens r JOIN grants g ON g.id = r.grant_id WHERE r.hash = $1`, h)
 	if err != nil {
 		return Refresh{}, Grant{}, wrap("find refresh token", err)
 	}
 	r.GrantID = g.ID
 	s.places.put(&place{hash: h, grantID: g.ID, generation: r.Generation, expires: r.Expires, absolute: r.Absolute})
-	g.LastUsed = r.UsedAt // its newest token but for a race
-	if r.Used = !r.UsedAt.IsZero(); !r.Used {
-		g.LastUsed = issued
-	}
 	if r.Scopes == nil {
 		r.Scopes = g.Scopes
+	}
+	if r.Used = r.Generation < head; r.Used {
+		r.UsedAt = g.LastUsed // a rotation is the only use
+		if r.SuccessorUsed = r.Generation+1 < head; !r.SuccessorUsed {
+			r.Successor, r.Grace = headHash, grace
+		}
 	}
 	if err := g.err(); err != nil {
 		return r, g.Grant, wrap("find refresh token", err)
@@ -56,39 +55,39 @@ func (s *Store) RotateRefresh(ctx context.Context, r Rotation, now time.Time) er
 	if r.Old == r.New.Hash {
 		return errors.New("rotate refresh token: the successor is a new token")
 	}
-	lists, err := join(r.New.Scopes)
-	if err != nil {
+	if _, err := join(r.New.Scopes); err != nil {
 		return wrap("rotate refresh token", err)
 	}
 	old, err := s.place(ctx, r.Old)
 	if err != nil {
 		return wrap("rotate refresh token", err)
 	}
-	absolute := old.absolute
-	if !r.New.Absolute.IsZero() && r.New.Absolute.Before(absolute) {
-		absolute = r.New.Absolute
+	next := r.New
+	if next.Absolute.IsZero() || old.absolute.Before(next.Absolute) {
+		next.Absolute = old.absolute
 	}
-	expires := NewRefresh{Expires: r.New.Expires, Absolute: absolute}.expiry()
 	return wrap("rotate refresh token", s.write(ctx, func(t *tx) error {
 		if !now.Before(old.expires) {
 			return t.whyNotRefresh(old, now)
 		}
-		n, err := t.exec(rotate, old.grantID, old.generation+1, r.New.Hash, lists[0], micros(now), micros(expires), micros(absolute), r.Grace)
+		n, err := t.exec(rotate, old.grantID, old.generation, r.New.Hash, micros(now), micros(next.expiry()), r.Grace)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			return t.whyNotRefresh(old, now)
 		}
+		if err := t.insertRefresh(next, old.grantID, old.generation+1); err != nil {
+			return err
+		}
 		return t.record(now, r.Events...)
 	}))
 }
 
-// rotate writes the next generation of a family whose grant stands. The conflict
-// on the generation is what makes each token good for one rotation.
-const rotate = `INSERT INTO refresh_tokens (grant_id, generation, hash, scopes, created_at, expires_at, absolute_at, grace)
-	SELECT g.id, $2, $3, $4, $5, $6, $7, $8 FROM grants g WHERE g.id = $1 AND ` + standing + `
-	ON CONFLICT (grant_id, generation) DO NOTHING`
+// rotate moves the head of a family whose grant stands from one generation to the
+// next. It changes a row at most once for each generation.
+const rotate = `UPDATE grants AS g SET head = g.head + 1, head_hash = $3, head_expires_at = $5, head_grace = $6, last_used_at = $4
+	WHERE g.id = $1 AND g.head = $2 AND ` + standing
 
 // place is where a refresh token stands in its family. It never changes as long
 // as the token is known, so that it can be remembered without ever being wrong.
@@ -120,14 +119,14 @@ func (s *Store) place(ctx context.Context, h Hash) (*place, error) {
 	return at, err
 }
 
-// insertRefresh writes the first refresh token of a family.
-func (t *tx) insertRefresh(r NewRefresh, grantID string, now time.Time) error {
+// insertRefresh writes a refresh token.
+func (t *tx) insertRefresh(r NewRefresh, grantID string, generation int) error {
 	lists, err := join(r.Scopes)
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`INSERT INTO refresh_tokens (grant_id, generation, hash, scopes, created_at, expires_at, absolute_at) VALUES ($1, 1, $2, $3, $4, $5, $6)`,
-		grantID, r.Hash, lists[0], micros(now), micros(r.expiry()), micros(r.Absolute))
+	_, err = t.exec(`INSERT INTO refresh_tokens (hash, grant_id, generation, scopes, expires_at, absolute_at) VALUES ($1, $2, $3, $4, $5, $6)`,
+		r.Hash, grantID, generation, lists[0], micros(r.expiry()), micros(r.Absolute))
 	return err
 }
 
@@ -141,13 +140,12 @@ func (r NewRefresh) expiry() time.Time {
 
 // whyNotRefresh tells why a refresh token could not be spent.
 func (t *tx) whyNotRefresh(old *place, now time.Time) error {
-	var used bool
-	if err := t.get([]any{&used}, `SELECT EXISTS (SELECT 1 FROM refresh_tokens WHERE grant_id = $1 AND generation = $2)`,
-		old.grantID, old.generation+1); err != nil {
+	var head int
+	if err := t.get([]any{&head}, `SELECT head FROM grants WHERE id = $1`, old.grantID); err != nil {
 		return err
 	}
 	switch {
-	case used:
+	case old.generation < head:
 		return ErrSpent
 	case !now.Before(old.expires):
 		return ErrExpired

@@ -130,7 +130,9 @@ type Redemption struct {
 	Events        []audit.Event
 }
 
-// Refresh is a refresh token as kept.
+// Refresh is a refresh token as kept. What led to its successor is known as long
+// as the successor was not used in turn: later, UsedAt is when the family was
+// used last, and Successor and Grace are empty.
 type Refresh struct {
 	Hash              Hash
 	GrantID           string

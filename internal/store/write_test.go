@@ -231,8 +231,11 @@ func TestFailedCommit(t *testing.T) {
 		busy := busyError(t, s)
 		runs := 0
 		err := s.write(t.Context(), func(tx *tx) error {
-			if n, err := tx.exec(rotate, grant, 2, HashOf("f/2"), "", micros(noon), micros(noon.Add(time.Hour)), micros(noon.Add(time.Hour)), nil); err != nil || n != 1 {
+			if n, err := tx.exec(rotate, grant, 1, HashOf("f/2"), micros(noon), micros(noon.Add(time.Hour)), nil); err != nil || n != 1 {
 				return fmt.Errorf("%d rows, %w", n, err)
+			}
+			if err := tx.insertRefresh(NewRefresh{Hash: HashOf("f/2"), Absolute: noon.Add(time.Hour)}, grant, 2); err != nil {
+				return err
 			}
 			if runs++; runs < 3 {
 				return busy

@@ -89,19 +89,12 @@ var tokenChecks = []Check{
 		r := rotation(a, 1)
 		r.New.Expires = Noon.Add(time.Minute)
 		later := Noon.Add(13 * 24 * time.Hour)
-		_, perr := 0, h.RotateRefresh(ctx, r, Noon)
-		_, prune := h.Prune(ctx, later)
-		_, _, gone := h.FindRefresh(ctx, refreshOf(a, 1), later)
-		if gone == nil || errors.Is(gone, store.ErrEnded) {
-			gone = nil
-		}
-		err = h.RotateRefresh(ctx, rotation(a, 1), later)
-		if err == nil {
-			err = errors.New("a spent refresh token was rotated again")
-		} else {
-			err = nil
-		}
-		return errors.Join(perr, prune, gone, err)
+		err = h.RotateRefresh(ctx, r, Noon)
+		_, perr := h.Prune(ctx, later)
+		old, _, ferr := h.FindRefresh(ctx, refreshOf(a, 1), later)
+		_, _, gone := h.FindRefresh(ctx, refreshOf(a, 2), later)
+		return errors.Join(err, perr, ferr, same("used", old.Used, true), is("the successor", gone, store.ErrNotFound),
+			is("rotate again", h.RotateRefresh(ctx, rotation(a, 1), later), store.ErrSpent))
 	}},
 	{"TOK-16 what no longer stands is not refreshed, in the same commit", standing},
 	{"REV-06 blocking a client ends its grants and refresh families at once, for good", func(ctx context.Context, h *House) error {

@@ -102,7 +102,11 @@ CREATE TABLE grants (
     nonce           TEXT NOT NULL,
     created_at      INTEGER NOT NULL,
     last_used_at    INTEGER NOT NULL,
-    expires_at      INTEGER NOT NULL, -- when nothing that it gave can be used any more
+    expires_at      INTEGER NOT NULL, -- not before this can it be over; head_expires_at moves it on
+    head            INTEGER NOT NULL, -- generation of the refresh token that was not spent; 0 without one
+    head_hash       BLOB,
+    head_expires_at INTEGER NOT NULL,
+    head_grace      BLOB, -- the head, sealed under a key derived from the token before it
     held_at         INTEGER, -- while the client waits for a decision
     ended_at        INTEGER, -- also when the user was disabled or the client blocked
     end_reason      TEXT NOT NULL
@@ -122,18 +126,15 @@ CREATE TABLE codes (
 ) WITHOUT ROWID;
 CREATE INDEX codes_expiry ON codes (expires_at);
 
--- A token is spent when its family holds the next generation: one row written is
--- a whole rotation. No foreign key, on purpose.
+-- A token is spent when its generation is not the head of its grant: a rotation
+-- writes one row here and changes one there. No foreign key, on purpose.
 CREATE TABLE refresh_tokens (
+    hash        BLOB PRIMARY KEY,
     grant_id    TEXT NOT NULL,
     generation  INTEGER NOT NULL,
-    hash        BLOB NOT NULL UNIQUE,
     scopes      TEXT NOT NULL, -- '': those of the grant
-    created_at  INTEGER NOT NULL, -- and when the one before it was spent
     expires_at  INTEGER NOT NULL,
-    absolute_at INTEGER NOT NULL,
-    grace       BLOB, -- this token, sealed under a key derived from the one before it
-    PRIMARY KEY (grant_id, generation)
+    absolute_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX refresh_tokens_expiry ON refresh_tokens (expires_at);
 

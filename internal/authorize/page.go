@@ -157,14 +157,14 @@ func (a *attempt) proof(brand string) proof {
 	return proof{"proven", "Identity checked at its own address"}
 }
 
-// permissions says in words what is asked for, apart from what the person has
-// already agreed to while the client was the same.
+// permissions says in words what is asked for, with what it includes, apart from
+// what the person has already agreed to while the client was the same.
 func (a *attempt) permissions(before store.Consent) (have, fresh []permission) {
 	var granted oauth.Scopes
 	if before.SecurityDigest == a.client.SecurityDigest {
 		granted = a.resource.Expand(before.Scopes)
 	}
-	for _, name := range a.scopes {
+	for _, name := range a.resource.Expand(a.scopes) {
 		p := a.permission(name)
 		if granted.Has(name) {
 			have = append(have, p)

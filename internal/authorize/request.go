@@ -1,6 +1,7 @@
 package authorize
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 
@@ -63,6 +64,11 @@ var foreign = []string{"request", "request_uri", "id_token_hint"}
 const (
 	maxResources     = 8
 	maxResourceBytes = 2048
+
+	// maxTravel bounds a request as it is sealed. On the way through the sign-in
+	// it is wrapped twice, and the address that holds it has to fit into the
+	// headers that a server reads.
+	maxTravel = 16 << 10
 )
 
 // parse reads the request from the query of a GET or the body of a POST.
@@ -100,7 +106,21 @@ func parse(r *http.Request) (Request, error) {
 	if q.ClientID == "" {
 		return q, web.Refuse(http.StatusBadRequest, oauth.Refuse(oauth.InvalidRequest, "client_id is missing").Under("AUTHZ-02"))
 	}
-	return q, nil
+	return q, q.travels()
+}
+
+// travels refuses a request that would not fit into the address of the sign-in
+// page. It is measured as it is sealed, because what needs escaping grows.
+func (q *Request) travels() error {
+	sealed, err := json.Marshal(q)
+	if err != nil {
+		return err
+	}
+	if len(sealed) > maxTravel {
+		return web.Refuse(http.StatusBadRequest,
+			oauth.Refuse(oauth.InvalidRequest, "the parameters together are longer than %d bytes", maxTravel).Under("AZ-13"))
+	}
+	return nil
 }
 
 // query writes the request as the query of a GET.

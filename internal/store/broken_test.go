@@ -1,0 +1,188 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/audit"
+)
+
+// verb is one call that succeeds on a store in good order.
+type verb struct {
+	name string
+	call func(ctx context.Context, s *Store) error
+}
+
+// verbs are all verbs, in an order in which each of them succeeds.
+func verbs() []verb {
+	const id = "https://fetched.example/client.json"
+	ev := audit.Event{Type: audit.TypeLogin}
+	later := noon.Add(time.Minute)
+	answer := func(name, digest string) Answer {
+		return Answer{Nonce: HashOf("page" + name), Session: HashOf("session"), NonceExpires: later, Asked: noon, Remember: true, Events: []audit.Event{ev},
+			Client: &Client{ID: id, Source: SourceCIMD}, Document: &Document{ClientID: id, Digest: digest, Body: []byte("{}")},
+			Grant: Grant{ID: "grant" + name, UserID: "u1", ClientID: id}, Code: Code{Hash: HashOf("c" + name), Expires: later}}
+	}
+	return []verb{
+		{"AnswerConsent", func(ctx context.Context, s *Store) error { return s.AnswerConsent(ctx, answer("1", "d1"), noon) }},
+		{"AnswerConsent again", func(ctx context.Context, s *Store) error { return s.AnswerConsent(ctx, answer("2", "d2"), noon) }},
+		{"AnswerConsent without a client", func(ctx context.Context, s *Store) error {
+			a := answer("3", "d2")
+			a.Client = nil
+			return s.AnswerConsent(ctx, a, noon)
+		}},
+		{"AnswerConsent of a registered client", func(ctx context.Context, s *Store) error {
+			a := answer("4", "")
+			a.Client, a.Document, a.Grant.ClientID = nil, nil, benchClient
+			return s.AnswerConsent(ctx, a, noon)
+		}},
+		{"DenyConsent", func(ctx context.Context, s *Store) error { return s.DenyConsent(ctx, HashOf("page"), later, noon, ev) }},
+		{"Consent", func(ctx context.Context, s *Store) error { _, err := s.Consent(ctx, "u1", id, ""); return err }},
+		{"FindCode", func(ctx context.Context, s *Store) error { _, err := s.FindCode(ctx, HashOf("c1"), noon); return err }},
+		{"RedeemCode", func(ctx context.Context, s *Store) error {
+			_, err := s.RedeemCode(ctx, Redemption{Hash: HashOf("c1"), Refresh: &NewRefresh{Hash: HashOf("g/1"), Absolute: later}, Events: []audit.Event{ev}}, noon)
+			return err
+		}},
+		{"RedeemCode for no refresh token", func(ctx context.Context, s *Store) error {
+			_, err := s.RedeemCode(ctx, Redemption{Hash: HashOf("c2")}, noon)
+			return err
+		}},
+		{"FindRefresh", func(ctx context.Context, s *Store) error {
+			_, _, err := s.FindRefresh(ctx, HashOf("f/1"), noon)
+			return err
+		}},
+		{"RotateRefresh", func(ctx context.Context, s *Store) error {
+			return s.RotateRefresh(ctx, Rotation{Old: HashOf("f/1"), New: NewRefresh{Hash: HashOf("f/2")}, Events: []audit.Event{ev}}, noon)
+		}},
+		{"GrantActive", func(ctx context.Context, s *Store) error { _, err := s.GrantActive(ctx, "grant4"); return err }},
+		{"Grants", func(ctx context.Context, s *Store) error { _, err := s.Grants(ctx, "u1", "", 0); return err }},
+		{"SetClientState pending", func(ctx context.Context, s *Store) error { return s.SetClientState(ctx, id, StatePending, "", noon) }},
+		{"SetClientState allowed", func(ctx context.Context, s *Store) error { return s.SetClientState(ctx, id, StateAllowed, "", noon) }},
+		{"RevokeGrant", func(ctx context.Context, s *Store) error { return s.RevokeGrant(ctx, "grant4", "x", noon, ev) }},
+		{"RevokeGrant again", func(ctx context.Context, s *Store) error { return s.RevokeGrant(ctx, "grant4", "x", noon, ev) }},
+		{"RevokeUserClient", func(ctx context.Context, s *Store) error { return s.RevokeUserClient(ctx, "u1", id, noon, ev) }},
+		{"SetClientState blocked", func(ctx context.Context, s *Store) error { return s.SetClientState(ctx, id, StateBlocked, "", noon) }},
+		{"SetClientState of a stranger", func(ctx context.Context, s *Store) error {
+			return s.SetClientState(ctx, id+"2", StateBlocked, "", noon)
+		}},
+		{"DenyToken", func(ctx context.Context, s *Store) error { return s.DenyToken(ctx, "j", later, ev) }},
+		{"TokenDenied", func(ctx context.Context, s *Store) error { _, err := s.TokenDenied(ctx, "j"); return err }},
+		{"SpendID", func(ctx context.Context, s *Store) error { return s.SpendID(ctx, "i", HashOf("j"), later, noon) }},
+		{"AddSigningKey", func(ctx context.Context, s *Store) error {
+			return s.AddSigningKey(ctx, SigningKey{KID: "k", Wrapped: []byte{1}}, "")
+		}},
+		{"SigningKeys", func(ctx context.Context, s *Store) error { _, err := s.SigningKeys(ctx); return err }},
+		{"RetireSigningKey", func(ctx context.Context, s *Store) error { return s.RetireSigningKey(ctx, "k", noon) }},
+		{"Client", func(ctx context.Context, s *Store) error { _, err := s.Client(ctx, benchClient); return err }},
+		{"Clients", func(ctx context.Context, s *Store) error { _, err := s.Clients(ctx, "", 0); return err }},
+		{"RegisterClient", func(ctx context.Context, s *Store) error { return s.RegisterClient(ctx, Client{ID: "new"}, noon) }},
+		{"Document", func(ctx context.Context, s *Store) error { _, err := s.Document(ctx, id); return err }},
+		{"Documents", func(ctx context.Context, s *Store) error {
+			docs, err := s.Documents(ctx, id, 0)
+			if err == nil && (len(docs) != 2 || docs[0].Version != 2) {
+				err = fmt.Errorf("%d documents", len(docs))
+			}
+			return err
+		}},
+		{"SaveCache", func(ctx context.Context, s *Store) error { return s.SaveCache(ctx, "k", benchClient, []byte("x")) }},
+		{"LoadCache", func(ctx context.Context, s *Store) error { _, _, err := s.LoadCache(ctx, "k"); return err }},
+		{"AddUser", func(ctx context.Context, s *Store) error {
+			return s.AddUser(ctx, User{ID: "u2", Name: "Mary", Disabled: true})
+		}},
+		{"Users", func(ctx context.Context, s *Store) error { _, err := s.Users(ctx, "", 0); return err }},
+		{"UserByID", func(ctx context.Context, s *Store) error { _, err := s.UserByID(ctx, "u1"); return err }},
+		{"UserByName", func(ctx context.Context, s *Store) error { _, err := s.UserByName(ctx, "john"); return err }},
+		{"EnableUser", func(ctx context.Context, s *Store) error { return s.EnableUser(ctx, "u1", noon) }},
+		{"StartSession", func(ctx context.Context, s *Store) error {
+			return s.StartSession(ctx, Session{Hash: HashOf("s2"), UserID: "u1", Expires: later})
+		}},
+		{"FindSession", func(ctx context.Context, s *Store) error {
+			_, _, err := s.FindSession(ctx, HashOf("session"), noon)
+			return err
+		}},
+		{"SeeSession", func(ctx context.Context, s *Store) error { return s.SeeSession(ctx, HashOf("session"), noon, later) }},
+		{"EndSession", func(ctx context.Context, s *Store) error { return s.EndSession(ctx, HashOf("session")) }},
+		{"SetPassword", func(ctx context.Context, s *Store) error { return s.SetPassword(ctx, "u1", "x", noon) }},
+		{"DisableUser", func(ctx context.Context, s *Store) error { return s.DisableUser(ctx, "u1", noon) }},
+		{"AppendEvents", func(ctx context.Context, s *Store) error { return s.AppendEvents(ctx, ev) }},
+		{"Events", func(ctx context.Context, s *Store) error { _, err := s.Events(ctx, EventQuery{}); return err }},
+		{"VerifyEvents", func(ctx context.Context, s *Store) error { _, _, err := s.VerifyEvents(ctx); return err }},
+		{"Prune", func(ctx context.Context, s *Store) error { _, err := s.Prune(ctx, noon); return err }},
+	}
+}
+
+func TestBrokenDatabase(t *testing.T) {
+	facts := []error{ErrNotFound, ErrSpent, ErrExpired, ErrConflict, ErrEnded, ErrBlocked}
+	t.Run("every verb succeeds on a store in good order", func(t *testing.T) {
+		s := open(t)
+		seed(t, s)
+		family(t, s, "f")
+		for _, v := range verbs() {
+			if err := v.call(t.Context(), s); err != nil {
+				t.Errorf("%s: %v", v.name, err)
+			}
+		}
+	})
+	t.Run("after Close every verb says so", func(t *testing.T) {
+		s := open(t)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range verbs() {
+			if err := v.call(t.Context(), s); !errors.Is(err, ErrClosed) {
+				t.Errorf("%s: %v", v.name, err)
+			}
+		}
+	})
+	t.Run("a caller that has gone is told the reason", func(t *testing.T) {
+		s := open(t)
+		for _, v := range verbs() {
+			if err := v.call(canceled(), s); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: %v", v.name, err)
+			}
+		}
+	})
+	// Each table goes missing in turn, before each verb: whatever the verb then
+	// says, it is not a fact about what it was asked for.
+	for _, table := range []string{"users", "sessions", "clients", "documents", "cache", "consents", "consent_nonces",
+		"grants", "codes", "refresh_tokens", "spent_ids", "denied_tokens", "signing_keys", "audit"} {
+		t.Run("URL-15, mistake 35: without the table "+table+" nothing is called unknown or spent", func(t *testing.T) {
+			s := open(t)
+			seed(t, s)
+			family(t, s, "f")
+			db := raw(t, s.path(t))
+			db.SetMaxOpenConns(1)
+			failed := 0
+			for _, v := range verbs() {
+				for _, q := range []string{"PRAGMA foreign_keys = OFF", "PRAGMA legacy_alter_table = ON", "ALTER TABLE " + table + " RENAME TO gone"} {
+					if _, err := db.Exec(q); err != nil {
+						t.Fatal(err)
+					}
+				}
+				err := v.call(t.Context(), s)
+				for _, fact := range facts {
+					if errors.Is(err, fact) {
+						t.Errorf("%s: %v", v.name, err)
+					}
+				}
+				if err != nil {
+					failed++
+				}
+				if _, err := db.Exec("ALTER TABLE gone RENAME TO " + table); err != nil {
+					t.Fatal(err)
+				}
+				if err != nil { // nothing of it stands, so that it can be done now
+					if err := v.call(t.Context(), s); err != nil {
+						t.Errorf("%s, when the table is back: %v", v.name, err)
+					}
+				}
+			}
+			if failed == 0 {
+				t.Error("no verb needs this table")
+			}
+		})
+	}
+}

@@ -6,6 +6,7 @@
 package policy
 
 import (
+	"net/url"
 	"strings"
 
 	"github.com/bonafide-id/bonafide/oauth"
@@ -36,7 +37,7 @@ type Rule struct {
 	Name   string
 	Client string // the exact client_id, byte for byte
 	Prefix string // an https URL up to and including a slash; matched on the raw client_id
-	Host   string // a host, or "*." and a host for every name below it; ":port" where it is not 443
+	Host   string // a host, or "*." and a host for every name below it; to admit one on another port than 443, with ":port"
 
 	Action    Action
 	Reason    string // shown to the person who is refused
@@ -146,22 +147,47 @@ func within(ceiling []string, v string) bool {
 }
 
 // matches compares on whole labels of the host and on the raw client_id, never
-// on a substring of either (POL-02).
+// on a substring of either (POL-02). A rule that holds clients back also covers
+// the other spellings of an address and, unless it names a port, every port: only
+// admission has to be exact.
 func (r *Rule) matches(who Subject) bool {
 	switch {
 	case r.Client != "":
 		return who.ID == r.Client
 	case r.Prefix != "":
-		return strings.HasPrefix(who.ID, r.Prefix)
+		return strings.HasPrefix(who.ID, r.Prefix) || r.Action != Allow && r.spells(who)
 	case r.Host == "" || who.Host == "":
 		return false
 	}
 	host, port := splitPattern(r.Host)
-	if who.Port != port {
+	if who.Port != port && (r.Action == Allow || strings.Contains(r.Host, ":")) {
 		return false
 	}
 	if below, ok := strings.CutPrefix(host, "*"); ok { // below is ".example.com"
 		return len(who.Host) > len(below) && strings.HasSuffix(who.Host, below)
 	}
 	return who.Host == host
+}
+
+// spells reports whether the client is below the prefix in another spelling: of
+// the case of the host, of the default port, or with percent escapes in the path.
+func (r *Rule) spells(who Subject) bool {
+	authority, path := splitURL(r.Prefix)
+	host, port := splitPattern(authority)
+	_, own := splitURL(who.ID)
+	return who.Host == host && who.Port == port && strings.HasPrefix(unescaped(own), unescaped(path))
+}
+
+// splitURL returns the authority of a URL and the path behind its first slash.
+func splitURL(raw string) (authority, path string) {
+	_, rest, _ := strings.Cut(raw, "://")
+	authority, path, _ = strings.Cut(rest, "/")
+	return authority, path
+}
+
+func unescaped(path string) string {
+	if s, err := url.PathUnescape(path); err == nil {
+		return s
+	}
+	return path
 }

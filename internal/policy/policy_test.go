@@ -248,3 +248,43 @@ func slowMatch(pattern, host []string) bool {
 	}
 	return true
 }
+
+func TestARuleThatHoldsBackKnowsEverySpelling(t *testing.T) {
+	for _, c := range []struct {
+		name, id string
+		rule     Rule
+		match    bool
+	}{
+		{"the prefix as written", "https://good.test/bad/c.json", Rule{Prefix: "https://good.test/bad/"}, true},
+		{"upper case in the host", "https://GOOD.test/bad/c.json", Rule{Prefix: "https://good.test/bad/"}, true},
+		{"the default port", "https://good.test:443/bad/c.json", Rule{Prefix: "https://good.test/bad/"}, true},
+		{"a percent escape in the path", "https://good.test/b%61d/c.json", Rule{Prefix: "https://good.test/bad/"}, true},
+		{"the neighbour stays free", "https://good.test/badge/c.json", Rule{Prefix: "https://good.test/bad/"}, false},
+		{"another host stays free", "https://evil.test/bad/c.json", Rule{Prefix: "https://good.test/bad/"}, false},
+		{"a host on another port", "https://good.test:8443/c.json", Rule{Host: "good.test"}, true},
+		{"names below a host on another port", "https://a.good.test:8443/c.json", Rule{Host: "*.good.test"}, true},
+		{"a host whose port is named", "https://good.test/c.json", Rule{Host: "good.test:8443"}, false},
+	} {
+		for _, action := range []Action{Deny, Ask} {
+			t.Run("POL-02, attack AD-10: "+string(action)+" and "+c.name, func(t *testing.T) {
+				c.rule.Action = action
+				s := set(t, c.rule)
+				s.Default = Allow
+				who := subject(strings.Replace(c.id, ":443/", "/", 1))
+				who.ID, who.Host = c.id, strings.ToLower(who.Host)
+				if got := s.Decide(who).Action == action; got != c.match {
+					t.Errorf("%+v, client %s: match is %v", c.rule, c.id, got)
+				}
+			})
+		}
+		t.Run("POL-02 allow is exact about "+c.name, func(t *testing.T) {
+			if c.rule.Action = Allow; c.rule.Prefix == "" || strings.HasPrefix(c.id, c.rule.Prefix) {
+				return
+			}
+			s := set(t, c.rule)
+			if s.Decide(subject(c.id)).Action == Allow {
+				t.Errorf("%+v admits %s", c.rule, c.id)
+			}
+		})
+	}
+}

@@ -22,7 +22,6 @@ import (
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/login"
-	"github.com/bonafide-id/bonafide/internal/policy"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/web"
 )
@@ -31,7 +30,6 @@ import (
 type Directory interface {
 	Find(ctx context.Context, clientID string, mayFetch bool) (*directory.Client, error)
 	Logo(ctx context.Context, clientID string) ([]byte, error)
-	Policy() *policy.Set
 }
 
 // Store is all that this package may read and write.
@@ -234,7 +232,7 @@ func (h *Handler) examine(ctx context.Context, v *visit, user *login.User) (*att
 	if err != nil {
 		return nil, err
 	}
-	a := &attempt{req: &v.Request, client: c, policy: h.Directory.Policy(), rules: &h.rules}
+	a := &attempt{req: &v.Request, client: c, policy: c.Policy, rules: &h.rules}
 	return a, a.check()
 }
 

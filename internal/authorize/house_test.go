@@ -105,12 +105,6 @@ type shelf struct {
 	fetches int
 }
 
-func (s *shelf) Policy() *policy.Set {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.policy
-}
-
 func (s *shelf) Find(ctx context.Context, id string, mayFetch bool) (*directory.Client, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,7 +119,7 @@ func (s *shelf) Find(ctx context.Context, id string, mayFetch bool) (*directory.
 	if known && row.Source == store.SourceRegistered {
 		dec := s.policy.Decide(policy.Subject{ID: id})
 		return &directory.Client{ID: id, Source: directory.SourceRegistered, Name: row.Name, RedirectURIs: row.RedirectURIs,
-			GrantTypes: row.GrantTypes, AuthMethods: row.AuthMethods, Decision: dec, SecurityDigest: "registered"}, nil
+			GrantTypes: row.GrantTypes, AuthMethods: row.AuthMethods, Policy: s.policy, Decision: dec, SecurityDigest: "registered"}, nil
 	}
 	doc, ok := s.docs[id]
 	if !ok {
@@ -145,7 +139,7 @@ func (s *shelf) Find(ctx context.Context, id string, mayFetch bool) (*directory.
 	scopes, _ := oauth.ParseScopes(doc.Scope)
 	return &directory.Client{ID: id, Source: directory.SourceCIMD, Name: doc.Name, Host: doc.ID.Host(), Doc: doc,
 		RedirectURIs: doc.RedirectURIs, GrantTypes: doc.GrantTypes, AuthMethods: doc.AuthMethods, Scopes: scopes, HasScopes: doc.HasScope,
-		Decision: dec, SecurityDigest: doc.SecurityDigest, Version: row.Version, FirstSeen: !known}, nil
+		Policy: s.policy, Decision: dec, SecurityDigest: doc.SecurityDigest, Version: row.Version, FirstSeen: !known}, nil
 }
 
 func (s *shelf) Logo(context.Context, string) ([]byte, error) {

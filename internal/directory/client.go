@@ -44,6 +44,7 @@ type Client struct {
 	Scopes       oauth.Scopes // ceiling of the client's own declaration
 	HasScopes    bool
 
+	Policy         *policy.Set // that made the decision: a reload in between changes neither
 	Decision       policy.Decision
 	SecurityDigest string
 	Version        int
@@ -73,7 +74,12 @@ func (c *Client) Narrow(asked oauth.Scopes) oauth.Scopes {
 // fromRow describes a client that an operator registered. The default of the
 // policy is about strangers and does not refuse it; a rule that names it may.
 func (d *Directory) fromRow(row store.Client) *Client {
-	dec := d.Policy().Decide(policy.Subject{ID: row.ID})
+	r := d.rules.Load()
+	who := policy.Subject{ID: row.ID}
+	if id, err := r.urls.Parse(row.ID); err == nil {
+		who = subject(id)
+	}
+	dec := r.policy.Decide(who)
 	if !dec.Explicit {
 		dec.Action, dec.Rule = policy.Allow, SourceRegistered
 	}
@@ -82,18 +88,19 @@ func (d *Directory) fromRow(row store.Client) *Client {
 		ID: row.ID, Source: SourceRegistered, State: row.State, Name: row.Name,
 		RedirectURIs: row.RedirectURIs, GrantTypes: row.GrantTypes,
 		AuthMethods: allowed(row.AuthMethods, dec), SecretHash: row.SecretHash, JWKS: row.JWKS,
-		Scopes: scopes, HasScopes: row.HasScope, Decision: dec, Version: row.Version,
+		Scopes: scopes, HasScopes: row.HasScope, Policy: r.policy, Decision: dec, Version: row.Version,
 		SecurityDigest: registeredDigest(row),
 	}
 }
 
-func fromDocument(doc *cimd.Document, dec policy.Decision) *Client {
+func fromDocument(doc *cimd.Document, set *policy.Set) *Client {
+	dec := set.Decide(subject(doc.ID))
 	scopes, _ := oauth.ParseScopes(doc.Scope)
 	return &Client{
 		ID: doc.ID.String(), Source: SourceCIMD, State: StateAllowed, Name: doc.Name, Host: doc.ID.Host(), Doc: doc,
 		RedirectURIs: doc.RedirectURIs, GrantTypes: doc.GrantTypes,
 		AuthMethods: allowed(doc.AuthMethods, dec), SigningAlg: doc.SigningAlg,
-		Scopes: scopes, HasScopes: doc.HasScope, Decision: dec, SecurityDigest: doc.SecurityDigest,
+		Scopes: scopes, HasScopes: doc.HasScope, Policy: set, Decision: dec, SecurityDigest: doc.SecurityDigest,
 	}
 }
 

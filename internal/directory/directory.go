@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,7 @@ type Config struct {
 	Policy   *policy.Set // checked
 	CIMD     cimd.Config // Admit, Persist and Disabled are the directory's own
 	Enabled  bool        // whether documents are resolved at all
-	Reserved []string    // URLs that cannot be clients: the issuer and the resources (URL-14)
+	Reserved []string    // URLs that cannot be clients, such as the issuer; the resources never can (URL-14)
 	Logger   *slog.Logger
 	Now      func() time.Time
 }
@@ -44,11 +45,17 @@ type Config struct {
 type Directory struct {
 	cfg      Config
 	resolver *cimd.Resolver
-	policy   atomic.Pointer[policy.Set]
+	rules    atomic.Pointer[rules]
 	enabled  atomic.Bool
 
 	mu        sync.Mutex // guards snapshots
 	snapshots map[string]*cimd.Document
+}
+
+// rules is what a reload replaces, in one piece.
+type rules struct {
+	policy *policy.Set
+	urls   cimd.URLRules
 }
 
 // maxSnapshots bounds the parsed copies of stored documents. They are keyed by
@@ -66,11 +73,11 @@ func New(cfg Config) (*Directory, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	cfg.CIMD.URL.Reserved = cfg.Reserved
 	d := &Directory{cfg: cfg, snapshots: map[string]*cimd.Document{}}
-	d.policy.Store(cfg.Policy)
+	d.SetPolicy(cfg.Policy)
 	d.enabled.Store(cfg.Enabled)
 	rc := cfg.CIMD
+	rc.URL.Reserved = cfg.Reserved
 	rc.Admit = d.admit
 	rc.Persist = persister{cfg.Store}
 	rc.Disabled = func() bool { return !d.enabled.Load() }
@@ -82,10 +89,18 @@ func New(cfg Config) (*Directory, error) {
 }
 
 // Policy returns the policy in force.
-func (d *Directory) Policy() *policy.Set { return d.policy.Load() }
+func (d *Directory) Policy() *policy.Set { return d.rules.Load().policy }
 
-// SetPolicy puts another policy in force, from the next look-up on.
-func (d *Directory) SetPolicy(p *policy.Set) { d.policy.Store(p) }
+// SetPolicy puts another policy in force, from the next look-up on. Its resources
+// and their aliases can be no clients from then on (URL-14).
+func (d *Directory) SetPolicy(p *policy.Set) {
+	urls := d.cfg.CIMD.URL
+	urls.Reserved = slices.Clone(d.cfg.Reserved)
+	for i := range p.Resources {
+		urls.Reserved = append(append(urls.Reserved, p.Resources[i].ID), p.Resources[i].Aliases...)
+	}
+	d.rules.Store(&rules{p, urls})
+}
 
 // Enabled reports whether documents are resolved, and so advertised (META-05).
 func (d *Directory) Enabled() bool { return d.enabled.Load() }
@@ -118,7 +133,8 @@ func (d *Directory) Find(ctx context.Context, clientID string, mayFetch bool) (*
 	if err != nil {
 		return nil, err
 	}
-	decision := d.Policy().Decide(subject(id))
+	set := d.Policy()
+	decision := set.Decide(subject(id))
 	if decision.Action != policy.Allow {
 		return nil, refusePolicy(clientID, decision)
 	}
@@ -131,7 +147,7 @@ func (d *Directory) Find(ctx context.Context, clientID string, mayFetch bool) (*
 			return nil, refuseResolve(clientID, err)
 		}
 	}
-	c := fromDocument(doc, decision)
+	c := fromDocument(doc, set)
 	c.FirstSeen = !known
 	if known {
 		c.Version = row.Version
@@ -162,7 +178,7 @@ func (d *Directory) Stored(ctx context.Context, clientID string) (*Client, error
 	if err != nil {
 		return nil, err
 	}
-	c := fromDocument(doc, d.Policy().Decide(subject(doc.ID)))
+	c := fromDocument(doc, d.Policy())
 	c.State, c.Version = row.State, row.Version
 	return c, nil
 }
@@ -231,7 +247,7 @@ func (d *Directory) parse(clientID string) (cimd.ID, error) {
 	if !d.enabled.Load() {
 		return cimd.ID{}, refuseDisabled(clientID)
 	}
-	id, err := d.cfg.CIMD.URL.Parse(clientID)
+	id, err := d.rules.Load().urls.Parse(clientID)
 	if err != nil {
 		return cimd.ID{}, refuseResolve(clientID, err)
 	}
@@ -258,12 +274,12 @@ func (d *Directory) snapshot(ctx context.Context, row store.Client) (*cimd.Docum
 	if err != nil {
 		return nil, fmt.Errorf("load the document of a client: %w", err)
 	}
-	id, err := d.cfg.CIMD.URL.Parse(row.ID)
-	if err != nil {
-		return nil, fmt.Errorf("a stored client_id is no longer a valid URL: %w", err)
+	id, err := d.rules.Load().urls.Parse(row.ID)
+	if err == nil {
+		doc, err = cimd.Validate(id, kept.Body, d.cfg.CIMD.Profile, d.cfg.CIMD.Supported)
 	}
-	if doc, err = cimd.Validate(id, kept.Body, d.cfg.CIMD.Profile, d.cfg.CIMD.Supported); err != nil {
-		return nil, fmt.Errorf("a stored document is no longer valid: %w", err)
+	if err != nil { // it was accepted once: the rules of this server have changed
+		return nil, oauth.Refuse(oauth.InvalidClient, "the rules of this server no longer accept the client").Under("TOK-16").Because(err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -276,7 +292,7 @@ func (d *Directory) snapshot(ctx context.Context, row store.Client) (*cimd.Docum
 
 func (d *Directory) registered(row store.Client) (*Client, error) {
 	c := d.fromRow(row)
-	if c.Decision.Action == policy.Deny {
+	if c.Decision.Action != policy.Allow {
 		return nil, refusePolicy(row.ID, c.Decision)
 	}
 	return c, nil

@@ -60,11 +60,13 @@ type Config struct {
 	// at start-up.
 	Scopes []Scope
 	// Tools maps a tool's name, byte for byte, to the scopes a call needs beside
-	// Baseline. When Tools and Methods are both nil, bodies are not read at all.
+	// Baseline. When Tools, DefaultToolScopes and Methods are all nil, bodies are
+	// not read at all.
 	Tools map[string][]string
-	// DefaultToolScopes is what a tool outside Tools needs. nil means that such
-	// a tool does not exist: the guard answers the call with "unknown tool" and
-	// the server never sees it. An empty list means Baseline is enough.
+	// DefaultToolScopes is what a tool outside Tools needs beside Baseline. nil
+	// means that such a tool does not exist: the guard answers the call with
+	// "unknown tool" and the server never sees it. An empty list means Baseline
+	// is enough, and so does nil when Tools is nil, too.
 	DefaultToolScopes []string
 	// Methods maps other JSON-RPC methods, such as "resources/read", to the
 	// scopes they need beside Baseline.

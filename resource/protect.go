@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,7 +36,7 @@ func (g *Guard) Protect(next http.Handler) http.Handler {
 			g.cfg.Observe(r.Context(), d)
 			return
 		}
-		guarded, err := g.admit(w, r, &d)
+		guarded, stream, err := g.admit(w, r, &d)
 		d.Took = g.cfg.Now().Sub(start)
 		if err != nil {
 			g.refuse(w, r, &d, err)
@@ -44,7 +45,7 @@ func (g *Guard) Protect(next http.Handler) http.Handler {
 		}
 		d.Allowed = true
 		g.cfg.Observe(r.Context(), d)
-		if streams(r, d.Method) {
+		if stream {
 			// A stream ends with the token that opened it (RS-32).
 			ctx, cancel := context.WithTimeout(guarded.Context(), d.Token.Expires.Sub(g.cfg.Now()))
 			defer cancel()
@@ -54,48 +55,53 @@ func (g *Guard) Protect(next http.Handler) http.Handler {
 	})
 }
 
-func streams(r *http.Request, method string) bool {
-	return r.Method == http.MethodGet || method == "subscriptions/listen"
-}
+// listen is the method whose answer is a stream without end.
+const listen = "subscriptions/listen"
 
-// admit decides on one request and returns it as next may see it.
-func (g *Guard) admit(w http.ResponseWriter, r *http.Request, d *Decision) (*http.Request, error) {
+// admit decides on one request and returns it as next may see it, and whether
+// its answer is a stream. Where bodies are not read, the header tells: a server
+// has to refuse one that differs from the body.
+func (g *Guard) admit(w http.ResponseWriter, r *http.Request, d *Decision) (out *http.Request, stream bool, err error) {
 	raw, err := bearer(r)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if d.Token, err = g.Verify(r.Context(), raw); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	out := r.Clone(NewContext(r.Context(), d.Token))
+	out = r.Clone(NewContext(r.Context(), d.Token))
 	out.Header.Del("Authorization")
+	stream = r.Method == http.MethodGet || slices.Contains(r.Header.Values("Mcp-Method"), listen)
 	switch {
 	case r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodDelete:
 		out.Body, out.ContentLength = http.NoBody, 0
-	case g.cfg.Tools != nil || g.cfg.Methods != nil:
+	case g.cfg.Tools != nil || g.cfg.Methods != nil || g.cfg.DefaultToolScopes != nil:
 		body, err := g.readBody(w, r)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		if err := g.operation(r.Header, body, d); err != nil {
-			return nil, err
+		msgs, err := g.operation(r.Header, body, d)
+		if err != nil {
+			return nil, false, err
 		}
+		stream = slices.ContainsFunc(msgs, func(m message) bool { return m.method == listen })
 		out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		out.TransferEncoding = nil
 	}
 	if !d.Token.Allows(d.Needed...) {
-		return nil, oauth.Refuse(oauth.InsufficientScope, "this needs more permission than the access token has").Under("RS-07")
+		return nil, false, oauth.Refuse(oauth.InsufficientScope, "this needs more permission than the access token has").Under("RS-07")
 	}
-	return out, nil
+	return out, stream, nil
 }
 
-func (g *Guard) operation(h http.Header, body []byte, d *Decision) error {
+// operation reads what a body asks for into d, and returns its messages.
+func (g *Guard) operation(h http.Header, body []byte, d *Decision) ([]message, error) {
 	msgs, batch, err := readMessages(body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := checkHeaders(h, msgs, batch); err != nil {
-		return err
+		return nil, err
 	}
 	needed, m, err := g.needed(msgs)
 	d.Method = m.method
@@ -103,10 +109,10 @@ func (g *Guard) operation(h http.Header, body []byte, d *Decision) error {
 		d.Tool = m.name
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	d.Needed = needed
-	return nil
+	return msgs, nil
 }
 
 var (

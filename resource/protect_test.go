@@ -341,6 +341,35 @@ func TestWhatTheServerSees(t *testing.T) {
 			t.Error("a call has a deadline")
 		}
 	})
+	t.Run("RS-32 a stream that is asked for in a batch ends with its token", func(t *testing.T) {
+		const listen = `{"jsonrpc":"2.0","id":2,"method":"subscriptions/listen"}`
+		for _, body := range []string{listen, "[" + callTool("create") + "," + listen + "]", "[" + listen + "," + callTool("create") + "]"} {
+			w.ask(post(w.token(t, scope("mcp:admin")), body))
+			if _, ok := w.seen.Context().Deadline(); !ok {
+				t.Error("no deadline:", body)
+			}
+		}
+	})
+	t.Run("RS-32 a stream ends with its token where bodies are not read", func(t *testing.T) {
+		w := newWorld(t, func(c *Config) { c.Tools, c.Methods = nil, nil })
+		for method, want := range map[string]bool{"subscriptions/listen": true, "tools/call": false} {
+			r := post(w.token(t, nil), `{"jsonrpc":"2.0","id":2,"method":"`+method+`"}`)
+			r.Header.Set("Mcp-Method", method)
+			w.ask(r)
+			if _, ok := w.seen.Context().Deadline(); ok != want {
+				t.Errorf("%s: deadline %v", method, ok)
+			}
+		}
+	})
+	t.Run("RS-18 scopes for all tools at once are a decision on the body too", func(t *testing.T) {
+		w := newWorld(t, func(c *Config) { c.Tools, c.Methods, c.DefaultToolScopes = nil, nil, []string{"mcp:write"} })
+		if rec := w.ask(post(w.token(t, nil), callTool("purge"))); rec.Code != 403 || w.seen != nil || challengeOf(t, rec).Get("scope") != "mcp:read mcp:write" {
+			t.Error(rec.Code)
+		}
+		if rec := w.ask(post(w.token(t, scope("mcp:write")), callTool("purge"))); rec.Code != 200 {
+			t.Error(rec.Code)
+		}
+	})
 	t.Run("RS-18 without tools and methods the body is the server's own", func(t *testing.T) {
 		w := newWorld(t, func(c *Config) { c.Tools, c.Methods = nil, nil })
 		rec := w.ask(post(w.token(t, nil), "not JSON"))

@@ -188,7 +188,10 @@ func (n *Net) serve(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "unreadable body", http.StatusBadRequest)
 		return
 	}
-	req.Body = io.NopCloser(bytes.NewReader(body))
+	req.Body = struct { // the handler gets all of it
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(body), req.Body), req.Body}
 	seen := req.Header.Clone()
 	seen.Set("Host", req.Host)
 	n.mu.Lock()

@@ -3,16 +3,15 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/web"
 )
 
@@ -92,11 +91,11 @@ func (s *Server) onReload(reload func() (*Config, error)) {
 }
 
 // Reload puts the policy, the resources and the CIMD switch of another
-// configuration in force, and reads the certificates again. What needs a restart
-// (issuer, listener, store, egress) must not differ. On an error nothing changes.
+// configuration in force, and reads the certificates again. Whatever else differs
+// needs a restart: then the error names it, and nothing changes.
 func (s *Server) Reload(next *Config) error {
-	if next.Issuer != s.cfg.Issuer || next.Listen != s.cfg.Listen || next.path(next.Store) != s.cfg.path(s.cfg.Store) {
-		return errors.New("issuer, listen and store change with a restart only")
+	if keys := needRestart(s.cfg, next); len(keys) > 0 {
+		return fmt.Errorf("%s: this changes with a restart only", strings.Join(keys, ", "))
 	}
 	set, err := next.PolicySet()
 	if err != nil {
@@ -130,62 +129,3 @@ func (s *Server) certificates() (*tls.Config, error) {
 
 // certificate is the pair in use.
 type certificate = atomic.Pointer[tls.Certificate]
-
-// Periods of the housekeeping.
-const (
-	keysEvery  = 30 * time.Second
-	pruneEvery = time.Minute
-	visitEvery = 15 * time.Minute
-)
-
-// housekeeping rotates keys, prunes what has expired and looks at the documents
-// of clients that hold grants (FETCH-24), until ctx ends.
-func (s *Server) housekeeping(ctx context.Context) {
-	keys, prune, visit := time.NewTicker(keysEvery), time.NewTicker(pruneEvery), time.NewTicker(visitEvery)
-	defer keys.Stop()
-	defer prune.Stop()
-	defer visit.Stop()
-	if err := s.visit(ctx); err != nil && ctx.Err() == nil { // clients in use come first from the start
-		s.log.Error("housekeeping", "task", "look at client documents", "error", err)
-	}
-	for {
-		var err error
-		var what string
-		select {
-		case <-ctx.Done():
-			return
-		case <-keys.C:
-			what, err = "rotate signing keys", s.keys.Tick(ctx)
-		case <-prune.C:
-			what = "prune"
-			_, err = s.store.Prune(ctx, s.opts.Now())
-		case <-visit.C:
-			what, err = "look at client documents", s.visit(ctx)
-		}
-		if err != nil && ctx.Err() == nil {
-			s.log.Error("housekeeping", "task", what, "error", err)
-		}
-	}
-}
-
-// visit revalidates the documents of clients that somebody has agreed to.
-func (s *Server) visit(ctx context.Context) error {
-	const page = 200
-	for after := ""; ; {
-		rows, err := s.store.Clients(ctx, after, page)
-		if err != nil {
-			return err
-		}
-		var ids []string
-		for _, c := range rows {
-			if c.Source == directory.SourceCIMD && c.State == directory.StateAllowed {
-				ids = append(ids, c.ID)
-			}
-			after = c.ID
-		}
-		s.directory.Revalidate(ctx, ids)
-		if len(rows) < page || ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-}

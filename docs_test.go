@@ -3,20 +3,29 @@ package bonafide_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/bonafide-id/bonafide/internal/server"
 )
 
 // The documents of this repository, whose commands and programs are tested.
@@ -263,9 +272,11 @@ var baseConfig = []string{
 // Every configuration in the documents is one that the server takes.
 func TestDocumentedConfiguration(t *testing.T) {
 	w := newWorkshop(t)
-	if out, err := w.bash(t, "bonafide init && rm bonafide.yaml && touch server.crt server.key acme.png internal-ca.pem"); err != nil {
+	if out, err := w.bash(t, "bonafide init && rm bonafide.yaml"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	certificate(t, w.dir, "server.crt", "server.key")
+	certificate(t, w.dir, "internal-ca.pem", "internal-ca.key")
 	for _, file := range documents(t) {
 		for _, b := range blocks(t, file) {
 			if b.mark != "config" {
@@ -285,6 +296,29 @@ func TestDocumentedConfiguration(t *testing.T) {
 			if out, err := w.bash(t, "bonafide config check"); err != nil {
 				t.Errorf("%s:%d: %v\n%s", b.file, b.line, err, out)
 			}
+		}
+	}
+}
+
+// certificate writes a certificate and its key as PEM files.
+func certificate(t *testing.T, dir, certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(b), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -366,9 +400,15 @@ func TestEveryConfigurationKeyIsDocumented(t *testing.T) {
 	if len(keys) < 50 {
 		t.Fatalf("only %d keys were found", len(keys))
 	}
-	row := regexp.MustCompile("(?m)^\\| `([a-z_0-9.\\[\\]]+)` \\|")
+	row := regexp.MustCompile("(?m)^\\| `([a-z_0-9.\\[\\]]+)` \\| (?:`([^`]+)`)?")
+	defaults := reflect.ValueOf(server.Defaults())
 	told := map[string]bool{}
 	for _, m := range row.FindAllStringSubmatch(doc, -1) {
+		if m[2] != "" && !strings.Contains(m[1], "[]") {
+			if is := setting(defaults, m[1]); is != m[2] {
+				t.Errorf("docs/operate.md: the default of %s is %s and not %s", m[1], is, m[2])
+			}
+		}
 		for part := range strings.SplitSeq(strings.ReplaceAll(m[1], "[]", ""), ".") {
 			told[part] = true
 			if !keys[part] {
@@ -385,4 +425,35 @@ func TestEveryConfigurationKeyIsDocumented(t *testing.T) {
 	if slices.Sort(missing); len(missing) > 0 {
 		t.Errorf("docs/operate.md says nothing about: %s", strings.Join(missing, ", "))
 	}
+}
+
+// setting returns a member of a configuration by its path in the file, as it
+// would be written there.
+func setting(v reflect.Value, path string) string {
+	name, rest, deeper := strings.Cut(path, ".")
+	for i := range v.NumField() {
+		if tag := v.Type().Field(i).Tag.Get("yaml"); tag != name {
+			continue
+		}
+		if deeper {
+			return setting(v.Field(i), rest)
+		}
+		if d, ok := v.Field(i).Interface().(time.Duration); ok {
+			return short(d)
+		}
+		return fmt.Sprint(v.Field(i).Interface())
+	}
+	return "nothing"
+}
+
+// short writes a duration in its largest whole unit up to hours; a minute is 60s
+// where the documents say so.
+func short(d time.Duration) string {
+	switch {
+	case d >= time.Hour && d%time.Hour == 0:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	case d > time.Minute && d%time.Minute == 0:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	}
+	return fmt.Sprintf("%ds", d/time.Second)
 }

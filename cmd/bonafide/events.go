@@ -2,7 +2,8 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"io"
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
@@ -20,26 +21,44 @@ func (a *app) eventsCommand() *cobra.Command {
 			"as 7K2M-44QX: bonafide events --ref 7K2M-44QX shows why.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if q.Limit < 0 {
+				return usage(errors.New("--limit is 0 or more"))
+			}
 			q.Type = audit.Type(kind)
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
-				events, err := s.Events(ctx, q)
-				if err != nil {
-					return err
-				}
-				for _, e := range events {
-					if _, err := fmt.Fprintln(cmd.OutOrStdout(), string(e.MarshalLine())); err != nil {
-						return err
-					}
-				}
-				return nil
+				return printEvents(ctx, cmd.OutOrStdout(), s, q)
 			})
 		},
 	}
 	cmd.Flags().StringVar(&q.Ref, "ref", "", "only events of this reference")
 	cmd.Flags().StringVar(&kind, "type", "", "only this type, such as refusal, consent, token, reuse")
 	cmd.Flags().Int64Var(&q.After, "after", 0, "only events after this sequence number")
-	cmd.Flags().IntVar(&q.Limit, "limit", 1000, "at most so many")
+	cmd.Flags().IntVar(&q.Limit, "limit", 0, "at most so many; 0 is all")
 	return cmd
+}
+
+// printEvents writes what q asks for, page by page.
+func printEvents(ctx context.Context, out io.Writer, s *store.Store, q store.EventQuery) error {
+	const page = 1000
+	for left := q.Limit; ; left -= page {
+		q.Limit = page
+		if left > 0 {
+			q.Limit = min(left, page)
+		}
+		events, err := s.Events(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if _, err := out.Write(e.MarshalLine()); err != nil {
+				return err
+			}
+			q.After = e.Seq
+		}
+		if len(events) < page || left == page {
+			return nil
+		}
+	}
 }
 
 func (a *app) keysCommand() *cobra.Command {

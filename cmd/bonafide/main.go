@@ -70,7 +70,27 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", "bonafide.yaml", "configuration file")
 	root.AddCommand(a.serveCommand(), a.initCommand(), a.configCommand(), a.userCommand(), a.clientCommand(),
 		a.eventsCommand(), a.keysCommand(), demoCommand())
+	strict(root)
 	return root
+}
+
+// strict makes every mistake on the command line a wrong use: too many or too few
+// arguments, and a command that does not exist, at any depth.
+func strict(cmd *cobra.Command) {
+	check := cmd.Args
+	if cmd.HasSubCommands() {
+		check = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+		}
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error { return usage(check(cmd, args)) }
+	for _, sub := range cmd.Commands() {
+		strict(sub)
+	}
 }
 
 func version() string {

@@ -75,12 +75,16 @@ func (a *app) initCommand() *cobra.Command {
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "wrote  %s\n", config)
 			fmt.Fprintf(out, "wrote  %s   keep a copy in a safe place, apart from the database\n\n", key)
-			fmt.Fprintf(out, "Next:\n  bonafide config check -c %s\n  bonafide user add NAME -c %s\n  bonafide serve -c %s\n", config, config, config)
+			dev := ""
+			if o.Dev() {
+				dev = " --dev"
+			}
+			fmt.Fprintf(out, "Next:\n  bonafide config check%s -c %s\n  bonafide user add NAME -c %s\n  bonafide serve%s -c %s\n", dev, config, config, dev, config)
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&o.Dir, "dir", ".", "where to write")
-	cmd.Flags().StringVar(&o.Issuer, "issuer", "https://auth.example.com", "public URL of the server")
+	cmd.Flags().StringVar(&o.Issuer, "issuer", "https://auth.example.com", "public URL of the server; http on loopback is for serve --dev")
 	cmd.Flags().StringVar(&o.Resource, "resource", "https://mcp.example.com/mcp", "identifier of the first protected MCP server")
 	return cmd
 }
@@ -111,6 +115,9 @@ func (a *app) configCommand() *cobra.Command {
 				fmt.Fprintf(out, "resource   %s  (%s, %d scopes)\n", r.ID, r.Name, len(r.Scopes))
 			}
 			fmt.Fprintf(out, "policy     %d rules, then %s\n", len(set.Rules), set.Default)
+			for _, advice := range cfg.Advice() {
+				fmt.Fprintf(out, "note       %s\n", advice)
+			}
 			fmt.Fprintln(out, "ok")
 			return nil
 		},

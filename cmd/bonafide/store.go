@@ -13,11 +13,14 @@ import (
 )
 
 // withStore opens the store of the configuration for one command. The server may
-// be running: both write through the same database.
+// be running, with --dev or without: both write through the same database.
 func (a *app) withStore(cmd *cobra.Command, do func(ctx context.Context, s *store.Store) error) error {
-	cfg, err := server.Load(a.config, a.dev)
+	cfg, err := server.Load(a.config, false)
 	if err != nil {
-		return err
+		var devErr error
+		if cfg, devErr = server.Load(a.config, true); devErr != nil {
+			return err
+		}
 	}
 	ctx := cmd.Context()
 	s, err := store.Open(ctx, store.Config{Path: cfg.StorePath()})

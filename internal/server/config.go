@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/cimd"
+	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/oauth"
 	"go.yaml.in/yaml/v3"
 )
@@ -214,7 +215,7 @@ func Defaults() Config {
 func Load(path string, dev bool) (*Config, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
+		return nil, fmt.Errorf("read the configuration: %w (bonafide init writes one; -c names another)", err)
 	}
 	c, err := Parse(raw, filepath.Dir(path), dev)
 	if err != nil {
@@ -257,9 +258,16 @@ func (c *Config) check() error {
 		return fmt.Errorf("issuer: %s must be https; http on loopback needs --dev", c.Issuer)
 	case u.Scheme != "https" && u.Scheme != "http":
 		return fmt.Errorf("issuer: %s must be https", c.Issuer)
+	case !strings.HasPrefix(c.Issuer, u.Scheme+"://"+strings.ToLower(u.Host)):
+		return fmt.Errorf("issuer: write scheme and host of %s in lower case; programs compare it byte for byte (META-03)", c.Issuer)
+	case u.Path != "" && !plainPath.MatchString(u.EscapedPath()):
+		return fmt.Errorf("issuer: the path of %s may hold letters, digits and -._~ only, in segments that are not dots", c.Issuer)
 	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		return errors.New("tls: give both cert_file and key_file, or neither")
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("listen: %s is not host:port", c.Listen)
 	}
 	if c.Dev {
 		if err := onLoopback(c.Listen); err != nil {
@@ -282,14 +290,11 @@ func (c *Config) check() error {
 	if len(c.Resource) == 0 {
 		return errors.New("resources: name at least one protected server")
 	}
-	for name, d := range map[string]time.Duration{
-		"cimd.timeout": c.CIMD.Timeout, "tokens.code": c.Tokens.Code, "tokens.access": c.Tokens.Access,
-		"tokens.refresh_idle": c.Tokens.RefreshIdle, "tokens.refresh_absolute": c.Tokens.RefreshAbsolute,
-		"sessions.idle": c.Sessions.Idle, "sessions.absolute": c.Sessions.Absolute,
-	} {
-		if d <= 0 {
-			return fmt.Errorf("%s: must be longer than nothing", name)
-		}
+	if err := c.checkNumbers(); err != nil {
+		return err
+	}
+	if !slices.Contains(jose.Algorithms, c.Tokens.SigningAlg) {
+		return fmt.Errorf("tokens.signing_alg: %q is not one of %s", c.Tokens.SigningAlg, strings.Join(jose.Algorithms, ", "))
 	}
 	if c.Tokens.Code > 10*time.Minute {
 		return errors.New("tokens.code: a code lives at most 10m (AUTHZ-20)")
@@ -299,6 +304,33 @@ func (c *Config) check() error {
 	}
 	if _, err := c.PolicySet(); err != nil {
 		return err
+	}
+	return nil
+}
+
+// plainPath is a path that no router, proxy or browser writes in another way.
+var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$`)
+
+// checkNumbers refuses nothing and less, which the packages below would take for
+// their own defaults.
+func (c *Config) checkNumbers() error {
+	for _, v := range []struct {
+		name string
+		n    int64
+	}{
+		{"cimd.timeout", int64(c.CIMD.Timeout)}, {"cimd.jwks_bytes", c.CIMD.JWKSBytes}, {"cimd.logo_bytes", c.CIMD.LogoBytes},
+		{"cimd.cache.floor", int64(c.CIMD.Cache.Floor)}, {"cimd.cache.ceiling", int64(c.CIMD.Cache.Ceiling)},
+		{"cimd.cache.default", int64(c.CIMD.Cache.Default)},
+		{"tokens.code", int64(c.Tokens.Code)}, {"tokens.access", int64(c.Tokens.Access)},
+		{"tokens.refresh_idle", int64(c.Tokens.RefreshIdle)}, {"tokens.refresh_absolute", int64(c.Tokens.RefreshAbsolute)},
+		{"sessions.idle", int64(c.Sessions.Idle)}, {"sessions.absolute", int64(c.Sessions.Absolute)},
+	} {
+		if v.n <= 0 {
+			return fmt.Errorf("%s: must be more than nothing", v.name)
+		}
+	}
+	if c.CIMD.Cache.LastKnownGood < 0 {
+		return errors.New("cimd.cache.last_known_good: 0s or more")
 	}
 	return nil
 }

@@ -56,6 +56,15 @@ func TestConfigNamesTheMistake(t *testing.T) {
 		{name: "META-18 an http issuer on loopback without --dev", replace: "https://auth.example.com", with: "http://localhost:1", want: "--dev"},
 		{name: "FETCH-07, attack SD-39: --dev on a public listener", add: "listen: 0.0.0.0:8080\n", dev: true, want: "loopback"},
 		{name: "FETCH-07, attack SD-38: --dev on every address", add: "listen: ':8080'\n", dev: true, want: "loopback"},
+		{name: "META-03 upper case in the issuer", replace: "auth.example.com", with: "Auth.example.com", want: "lower case"},
+		{name: "META-03 a path that routers rewrite", replace: "auth.example.com", with: "auth.example.com/a/../b", want: "path"},
+		{name: "META-03 a path with two slashes", replace: "auth.example.com", with: "auth.example.com//a", want: "path"},
+		{name: "META-03 a path that looks like a pattern", replace: "auth.example.com", with: "auth.example.com/{tenant}", want: "path"},
+		{name: "a listener without a port", add: "listen: localhost\n", want: "host:port"},
+		{name: "TOK-08 an algorithm nobody here signs with", add: "tokens: {signing_alg: HS256}\n", want: "signing_alg"},
+		{name: "CACHE-07 no floor", add: "cimd: {cache: {floor: 0s}}\n", want: "cimd.cache.floor"},
+		{name: "FETCH-09 a limit of nothing", add: "cimd: {jwks_bytes: 0}\n", want: "cimd.jwks_bytes"},
+		{name: "a proxy without its prefix length", add: "trusted_proxies: [127.0.0.1]\n", want: "127.0.0.1"},
 		{name: "no resource", replace: "resources:", with: "x: &x", want: "x"},
 		{name: "a document limit above the cap", add: "cimd: {document_bytes: 100000}\n", want: "document_bytes"},
 		{name: "an unknown profile", add: "cimd: {profile: lax}\n", want: "profile"},
@@ -78,6 +87,56 @@ func TestConfigNamesTheMistake(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestCheckFilesFindsWhatServeWouldStumbleOver(t *testing.T) {
+	dir := t.TempDir()
+	if _, _, err := Init(InitOptions{Dir: dir, Issuer: "https://auth.example.com", Resource: "https://mcp.example.com/mcp"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "junk"), []byte("junk"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ add, want string }{
+		"nothing wrong":                     {"", ""},
+		"a key file that is not there":      {"key_file: none", "none"},
+		"FETCH-15 a fetch that is too long": {"cimd: {timeout: 1m}", "5s"},
+		"a floor above the ceiling":         {"cimd: {cache: {floor: 2h, ceiling: 1h}}", "contradict"},
+		"a proxy that is no URL":            {"cimd: {egress: {proxy: nonsense}}", "cimd.egress.proxy"},
+		"authorities that are none":         {"cimd: {egress: {ca_file: junk}}", "cimd.egress.ca_file"},
+		"a certificate that is none":        {"tls: {cert_file: junk, key_file: junk}", "tls"},
+		"a logo of no known kind":           {"brand: {logo: junk}", "logo"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg, err := Parse([]byte(minimal+c.add+"\n"), dir, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cfg.CheckFiles(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want an error that says %q", err, c.want)
+			}
+		})
+	}
+	t.Run("CACHE-14 last_known_good: 0s means never", func(t *testing.T) {
+		cfg, err := Parse([]byte(minimal+"cimd: {cache: {last_known_good: 0s}}\n"), dir, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rc, err := cfg.Resolver(); err != nil || rc.Limits.LastKnownGood >= 0 {
+			t.Errorf("%v, %v", rc.Limits.LastKnownGood, err)
+		}
+	})
+	t.Run("POL-08 a proxy that nobody named is pointed out", func(t *testing.T) {
+		for add, want := range map[string]int{"": 1, "trusted_proxies: [10.0.0.1/32]": 0, "tls: {cert_file: a, key_file: b}": 0} {
+			cfg, err := Parse([]byte(minimal+add+"\n"), dir, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := cfg.Advice(); len(got) != want {
+				t.Errorf("%q: %q", add, got)
+			}
+		}
+	})
 }
 
 func TestInitWritesAConfigurationThatWorks(t *testing.T) {

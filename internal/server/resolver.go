@@ -36,17 +36,26 @@ func (c *Config) Resolver() (cimd.Config, error) {
 		}
 		egress.RootCAs = pool
 	}
+	lastKnownGood := d.Cache.LastKnownGood
+	if lastKnownGood == 0 {
+		lastKnownGood = -1 // never; nothing would mean the default
+	}
+	reserved := []string{c.Issuer}
+	for _, r := range c.Resource {
+		reserved = append(append(reserved, r.ID), r.Aliases...)
+	}
 	return cimd.Config{
 		Profile: cimd.Profile(d.Profile),
 		URL: cimd.URLRules{
 			AllowQuery: d.AllowQuery, AllowRootPath: d.AllowRootPath, AllowTestNames: d.AllowTestNames,
 			Loopback: c.Dev, Ports: ports, Private: d.Egress.PrivateURLs,
+			Reserved: reserved,
 		},
 		Egress: egress,
 		Limits: cimd.Limits{
 			DocumentBytes: d.DocumentBytes, JWKSBytes: d.JWKSBytes, LogoBytes: d.LogoBytes, Timeout: d.Timeout,
 			Freshness:     cimd.FreshnessLimits{Floor: d.Cache.Floor, Ceiling: d.Cache.Ceiling, Default: d.Cache.Default},
-			LastKnownGood: d.Cache.LastKnownGood,
+			LastKnownGood: lastKnownGood,
 		},
 	}, nil
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"html/template"
 	"net/http"
+	"time"
 
 	"github.com/bonafide-id/bonafide/internal/authorize"
 	"github.com/bonafide-id/bonafide/internal/clientauth"
@@ -39,7 +40,8 @@ func (s *Server) buildEndpoints(master []byte) (err error) {
 	if s.token, err = token.New(token.Config{
 		Issuer: cfg.Issuer, Clients: auth, Grants: s.store, Denials: s.store, Keys: s.keys,
 		Policy: s.directory.Policy, Audit: s.audit, Now: s.opts.Now, Access: cfg.Tokens.Access,
-		Idle: cfg.Tokens.RefreshIdle, Absolute: cfg.Tokens.RefreshAbsolute, Grace: cfg.Tokens.RefreshGrace,
+		Idle: cfg.Tokens.RefreshIdle, Absolute: cfg.Tokens.RefreshAbsolute,
+		Grace: max(cfg.Tokens.RefreshGrace, time.Nanosecond), // 0 would mean the default there; the operator wants none
 	}); err != nil {
 		return err
 	}

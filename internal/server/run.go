@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -36,7 +37,13 @@ func (c *Config) Listener(ctx context.Context) (net.Listener, error) {
 // Run serves on ln until ctx ends, then lets requests in flight finish. reload is
 // called for each SIGHUP and returns the configuration to go on with.
 func (s *Server) Run(ctx context.Context, ln net.Listener, reload func() (*Config, error)) error {
+	for _, advice := range s.cfg.Advice() {
+		s.log.Warn(advice)
+	}
 	srv := web.NewServer(s.mux)
+	// What the HTTP server has to say is about strangers: a failed handshake, a
+	// malformed request. It must not fill the log.
+	srv.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	if s.cfg.TLS.CertFile != "" {
 		certs, err := s.certificates()
 		if err != nil {

@@ -101,13 +101,9 @@ func (s *Server) buildFloors(ctx context.Context, master []byte) (err error) {
 		rc.Egress.Lookup, rc.Egress.Dial, rc.Egress.RootCAs = o.Lookup, o.Dial, o.RootCAs
 	}
 	rc.Observe, rc.Now = s.resolved, s.opts.Now
-	reserved := []string{cfg.Issuer}
-	for _, r := range set.Resources {
-		reserved = append(reserved, r.ID)
-	}
 	if s.directory, err = directory.New(directory.Config{
 		Store: s.store, Policy: set, CIMD: rc, Enabled: cfg.CIMD.Enabled,
-		Reserved: reserved, Logger: s.log, Now: s.opts.Now,
+		Reserved: []string{cfg.Issuer}, Logger: s.log, Now: s.opts.Now,
 	}); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	_ "embed"
 	"encoding/base64"
 	"errors"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/bonafide-id/bonafide/cimd"
+	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -22,12 +25,15 @@ type InitOptions struct {
 	Resource string // identifier of the first protected server
 }
 
+// Dev reports whether the issuer needs --dev: http, on loopback.
+func (o InitOptions) Dev() bool { return strings.HasPrefix(o.Issuer, "http://") }
+
 // Init writes a commented configuration and a fresh key file, and returns their
 // paths. It never overwrites either.
 func Init(o InitOptions) (config, key string, err error) {
 	config, key = filepath.Join(o.Dir, "bonafide.yaml"), filepath.Join(o.Dir, "bonafide.key")
 	text := strings.NewReplacer("{{issuer}}", o.Issuer, "{{resource}}", o.Resource).Replace(configTemplate)
-	if _, err := Parse([]byte(text), o.Dir, false); err != nil {
+	if _, err := Parse([]byte(text), o.Dir, o.Dev()); err != nil {
 		return "", "", err
 	}
 	if err := writeNew(config, text, 0o644); err != nil {
@@ -75,21 +81,37 @@ func readKey(path string) ([]byte, error) {
 	return key, nil
 }
 
-// CheckFiles reports whether the files that the configuration names can be used.
+// CheckFiles reports whether the files that the configuration names can be used,
+// and whether all else is as the parts of the server want it.
 func (c *Config) CheckFiles() error {
 	if _, err := readKey(c.path(c.KeyFile)); err != nil {
 		return err
 	}
-	for name, p := range map[string]string{
-		"tls.cert_file": c.TLS.CertFile, "tls.key_file": c.TLS.KeyFile,
-		"cimd.egress.ca_file": c.CIMD.Egress.CAFile, "brand.logo": c.Brand.Logo,
-	} {
-		if p == "" {
-			continue
-		}
-		if _, err := os.Stat(c.path(p)); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+	if c.TLS.CertFile != "" {
+		if _, err := tls.LoadX509KeyPair(c.path(c.TLS.CertFile), c.path(c.TLS.KeyFile)); err != nil {
+			return fmt.Errorf("tls: %w", err)
 		}
 	}
-	return nil
+	if _, err := web.NewEdge(web.EdgeConfig{Issuer: c.Issuer, Brand: web.Brand{Name: c.Brand.Name, LogoPath: c.path(c.Brand.Logo)}}); err != nil {
+		return err
+	}
+	rc, err := c.Resolver()
+	if err != nil {
+		return err
+	}
+	r, err := cimd.New(rc)
+	if err != nil {
+		return fmt.Errorf("cimd: %w", err)
+	}
+	return r.Close()
+}
+
+// Advice returns what works and is probably not meant, in words for the person
+// who runs the server.
+func (c *Config) Advice() []string {
+	var out []string
+	if c.TLS.CertFile == "" && len(c.TrustedProxies) == 0 && strings.HasPrefix(c.Issuer, "https:") {
+		out = append(out, "trusted_proxies is empty: behind a proxy everybody seems to come from one address, and one visitor who guesses passwords slows down the sign-in of all")
+	}
+	return out
 }

@@ -42,6 +42,8 @@ func TestOne(t *testing.T) {
 	want := "URL-04"
 	t.Errorf("URL-05 this is a message: %s", want)
 	t.Run("a sentence about URL-06", nil)
+	t.Run("mistake 18, attack DS-01: no row", nil)
+	t.Run("FT-29, mistake 27: final", nil)
 }
 `
 
@@ -71,6 +73,8 @@ func TestScan(t *testing.T) {
 		"attack RS-10": "a/x_test.go|TestOne|write with a read token",
 		"RS-10":        "a/x_test.go|TestOne|another issuer",
 		"URL-03":       "a/x_test.go|TestOne|",
+		"DS-01":        "a/x_test.go|TestOne|no row",
+		"FT-29":        "a/x_test.go|TestOne|final",
 		"URL-09":       "a/testdata/ids.txt||the path alone",
 		"CU-03":        "a/testdata/ids.txt||the path alone",
 		"CACHE-13":     "a/testdata/c/one.txtar||attempts are spaced",

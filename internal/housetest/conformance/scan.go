@@ -43,8 +43,9 @@ const (
 
 var (
 	anID = regexp.MustCompile(`\b(attack )?(` + requirementGroups + `|` + attackGroups + `)-(\d\d)\b`)
-	// head is the list of IDs with which the name of a test begins.
-	head = regexp.MustCompile(`^(?:error |warning )?(?:(?:attack )?(?:` + requirementGroups + `|` + attackGroups + `)-\d\d(?:, | and |: | )?)+`)
+	// head is the list of IDs with which the name of a test begins. Mistakes of other
+	// servers are numbered too, elsewhere.
+	head = regexp.MustCompile(`^(?:error |warning )?(?:(?:(?:attack )?(?:` + requirementGroups + `|` + attackGroups + `)-\d\d|mistake \d+)(?:, | and |: | )?)+`)
 	// idLine is a line of a list of examples: a JSON string, a rule, the reason.
 	idLine = regexp.MustCompile(`^".*" # (.+)$`)
 )

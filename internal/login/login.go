@@ -150,7 +150,7 @@ func (l *Login) Routes() []web.Route {
 }
 
 // Redirect sends the browser to the sign-in page with 303 (AUTHZ-15) and brings
-// it back to ret within an hour.
+// it back to ret within half an hour.
 func (l *Login) Redirect(w http.ResponseWriter, r *http.Request, ret Return) error {
 	if !ownPath(ret.Path) {
 		return fmt.Errorf("login: return path %q is not a path of ours", ret.Path)

@@ -22,7 +22,7 @@ const (
 	purposeLogout = "logout form"  // binding of the sign-out form to the session
 	purposeDevice = "login device" // device, in a cookie
 
-	returnLife = time.Hour
+	returnLife = 30 * time.Minute // as long as what waits behind it: nobody types a password in vain
 	formLife   = time.Hour
 	deviceLife = 180 * 24 * time.Hour
 )
@@ -96,7 +96,7 @@ func (l *Login) open(tx string) (Return, error) {
 	refusal.What = "The address of this page is damaged. Nothing was shared."
 	if errors.Is(err, web.ErrSealExpired) {
 		refusal.Title = "This sign-in took too long"
-		refusal.What = "The page was open for more than an hour. Nothing was shared."
+		refusal.What = "The page was open for more than half an hour. Nothing was shared."
 	}
 	return Return{}, refusal
 }
@@ -145,6 +145,9 @@ func (l *Login) answerLogin(w http.ResponseWriter, r *http.Request) error {
 	view := loginView{Tx: p.Form["tx"], Username: p.Form["username"]}
 	browser := l.cfg.Edge.Cookie(r, browserCookie)
 	if !l.bound(purposeForm, p.Form["form"], browser) {
+		if done, err := l.signedInMeanwhile(w, r, ret); done || err != nil {
+			return err
+		}
 		view.Problem = "This page was open for too long, or your browser keeps no cookies for " + l.cfg.Edge.Host() + ". Please try again."
 		return l.showLogin(w, r, ret, view, http.StatusBadRequest)
 	}
@@ -162,6 +165,12 @@ func (l *Login) answerLogin(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	now := l.cfg.Now()
+	// The event first: a session that nobody recorded is worse than an event
+	// without one.
+	event := audit.Event{Time: now, Type: audit.TypeLogin, Ref: web.Ref(r.Context()), User: user.ID, IP: web.ClientIP(r.Context()).String()}
+	if err := l.cfg.Audit.Record(r.Context(), event); err != nil {
+		return fmt.Errorf("record the sign-in: %w", err)
+	}
 	if err := l.start(w, r, user, now); err != nil {
 		return err
 	}
@@ -169,12 +178,22 @@ func (l *Login) answerLogin(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	l.cfg.Edge.ClearCookie(w, browserCookie)
-	event := audit.Event{Time: now, Type: audit.TypeLogin, Ref: web.Ref(r.Context()), User: user.ID, IP: web.ClientIP(r.Context()).String()}
-	if err := l.cfg.Audit.Record(r.Context(), event); err != nil {
-		return fmt.Errorf("record the sign-in: %w", err)
-	}
 	l.back(w, r, ret)
 	return nil
+}
+
+// signedInMeanwhile goes on where the person has signed in from another tab, or
+// pressed the button twice: it is what opening the page anew would do.
+func (l *Login) signedInMeanwhile(w http.ResponseWriter, r *http.Request, ret Return) (bool, error) {
+	if ret.Reason != ReasonNone {
+		return false, nil
+	}
+	user, err := l.Current(r)
+	if err != nil || user == nil {
+		return false, err
+	}
+	l.back(w, r, ret)
+	return true, nil
 }
 
 func (l *Login) serveLogout(w http.ResponseWriter, r *http.Request) error {

@@ -21,6 +21,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -156,7 +157,11 @@ const curlEnv = "BONAFIDE_DOCS_CURL"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(curlEnv) == "" {
-		os.Exit(m.Run())
+		code := m.Run()
+		if buildDir != "" {
+			os.RemoveAll(buildDir)
+		}
+		os.Exit(code)
 	}
 	if err := curl(os.Args[len(os.Args)-1]); err != nil {
 		fmt.Fprintln(os.Stderr, "curl:", err)
@@ -189,6 +194,22 @@ func curl(url string) error {
 	}
 }
 
+var buildDir string // set by built, removed at the end
+
+// built returns a freshly built bonafide, which is built once.
+var built = sync.OnceValues(func() (program string, err error) {
+	if buildDir, err = os.MkdirTemp("", "bonafide-docs-"); err != nil {
+		return "", err
+	}
+	program = filepath.Join(buildDir, "bonafide")
+	build := exec.Command("go", "build", "-o", program, "./cmd/bonafide")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return program, nil
+})
+
 // workshop is a directory with a freshly built bonafide in the path, whose
 // servers listen on a free port instead of the one in the documents.
 type workshop struct {
@@ -198,10 +219,9 @@ type workshop struct {
 func newWorkshop(t *testing.T) workshop {
 	t.Helper()
 	w := workshop{dir: t.TempDir(), bin: t.TempDir()}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(w.bin, "bonafide.real"), "./cmd/bonafide")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	program, err := built()
+	if err != nil {
+		t.Fatal(err)
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -214,7 +234,7 @@ func newWorkshop(t *testing.T) workshop {
 	_, w.port, _ = net.SplitHostPort(ln.Addr().String())
 	ln.Close()
 	w.tool(t, "curl", curlEnv+"=1 exec '"+self+"' \"$@\"")
-	w.tool(t, "bonafide", `real='`+w.bin+`/bonafide.real'
+	w.tool(t, "bonafide", `real='`+program+`'
 [ "$1" = init ] || exec "$real" "$@"
 "$real" "$@" || exit $?
 find . -name bonafide.yaml | while read -r f; do

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 	"strings"
 	"time"
@@ -8,12 +10,20 @@ import (
 
 // CookieName returns the full name of one of our cookies: with the prefix
 // __Host-, which a browser accepts only from the host itself, over https and
-// for every path; or without it for a --dev issuer on http (OIDC-11).
+// for every path; or without it for a --dev issuer on http (OIDC-11). Such cookies
+// are shared by all paths and ports of a host, so an issuer that is more than a
+// host has names of its own: two servers must not sign each other's people out.
 func CookieName(issuer, name string) string {
-	if strings.HasPrefix(issuer, "https://") {
-		return "__Host-bonafide_" + name
+	name = "bonafide_" + name
+	scheme, rest, _ := strings.Cut(issuer, "://")
+	if strings.ContainsAny(rest, "/:") {
+		sum := sha256.Sum256([]byte(issuer))
+		name += "_" + hex.EncodeToString(sum[:5])
 	}
-	return "bonafide_" + name
+	if scheme == "https" {
+		return "__Host-" + name
+	}
+	return name
 }
 
 // SetCookie gives the browser a cookie of ours: HttpOnly, SameSite=Lax, for the

@@ -13,9 +13,11 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/bonafide-id/bonafide/oauth"
+	"golang.org/x/time/rate"
 )
 
 // Edge is what stands around every handler. It is safe for concurrent use.
@@ -27,7 +29,17 @@ type Edge struct {
 	origins *http.CrossOriginProtection
 	assets  []asset
 	frame   *template.Template
+
+	lines    *rate.Limiter // of the log that strangers can cause
+	unlogged atomic.Int64  // refusals since the last line
 }
+
+// Refusals are logged at most so often; beyond that they are counted. What the
+// audit log keeps of them is bounded by itself.
+const (
+	logRate  = 10 // a second
+	logBurst = 200
+)
 
 // NewEdge checks the configuration and reads the operator's logo, if any.
 func NewEdge(c EdgeConfig) (*Edge, error) {
@@ -49,7 +61,11 @@ func NewEdge(c EdgeConfig) (*Edge, error) {
 	}
 	e := &Edge{
 		cfg: c, https: u.Scheme == "https", base: strings.TrimRight(u.EscapedPath(), "/"), host: u.Host,
-		origins: http.NewCrossOriginProtection(),
+		origins: http.NewCrossOriginProtection(), lines: rate.NewLimiter(logRate, logBurst),
+	}
+	// Our own pages stay our own where a proxy puts another Host into the request.
+	if err := e.origins.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
+		return nil, fmt.Errorf("issuer %q: %w", c.Issuer, err)
 	}
 	if e.assets, err = loadAssets(c.Brand.LogoPath); err != nil {
 		return nil, err
@@ -217,10 +233,11 @@ func run(h Handler, w http.ResponseWriter, r *http.Request) (err error) {
 }
 
 // tell hands a refusal to the audit log. A wrong address or method is not worth
-// an event.
+// an event, and neither is what fails because the client went away.
 func (e *Edge) tell(r *http.Request, rec *record, refusal *Refusal) {
 	status := refusal.Status
-	if e.cfg.Refused == nil || status == http.StatusNotFound || status == http.StatusMethodNotAllowed || r.Context().Err() != nil {
+	if e.cfg.Refused == nil || status == http.StatusNotFound || status == http.StatusMethodNotAllowed ||
+		refusal.Err.Code == oauth.ServerError && r.Context().Err() != nil {
 		return
 	}
 	client := rec.client
@@ -250,8 +267,16 @@ func (e *Edge) log(r *http.Request, rec *record, rw *response, refusal *Refusal,
 		if p, ok := errors.AsType[*panicked](refusal); ok {
 			attrs = append(attrs, slog.String("stack", string(bytes.TrimSpace(p.stack))))
 		}
-		if refusal.Err.Code == oauth.ServerError {
+		switch {
+		case refusal.Err.Code == oauth.ServerError:
 			level = slog.LevelError
+		case !e.lines.AllowN(e.cfg.Now(), 1):
+			e.unlogged.Add(1)
+			level = slog.LevelDebug
+		default:
+			if n := e.unlogged.Swap(0); n > 0 {
+				attrs = append(attrs, slog.Int64("unlogged", n))
+			}
 		}
 	}
 	if r.Context().Err() != nil {

@@ -35,7 +35,9 @@ func failing(err error) Handler {
 func do(h http.Handler, method, url string, headers ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, url, nil)
 	for i := 0; i+1 < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
+		if r.Header.Set(headers[i], headers[i+1]); headers[i] == "Host" {
+			r.Host = headers[i+1]
+		}
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
@@ -176,6 +178,8 @@ func TestCrossOriginPosts(t *testing.T) {
 		{"CONS-06 a form of another site is refused", e.Page(hello), []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.test"}, 403},
 		{"CONS-06 a form of a sibling host is refused", e.Page(hello), []string{"Sec-Fetch-Site", "same-site"}, 403},
 		{"CONS-06 an old browser's foreign Origin is refused", e.Page(hello), []string{"Origin", "https://evil.test"}, 403},
+		{"CONS-06 our own form from an old browser is let in although a proxy changed Host", e.Page(hello), []string{"Origin", "https://auth.acme.example", "Host", "127.0.0.1:8080"}, 200},
+		{"CONS-06 a foreign form is refused although a proxy changed Host", e.Page(hello), []string{"Origin", "https://evil.test", "Host", "127.0.0.1:8080"}, 403},
 		{"AUTHZ-27 an entry takes a form of another site", e.Entry(hello), []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://app.example"}, 200},
 		{"META-17 an API takes a browser client's POST", e.API(hello), []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://app.example"}, 200},
 	} {
@@ -382,6 +386,13 @@ func TestEvents(t *testing.T) {
 	get(e.Page(hello), "/")
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
+	t.Run("POL-07 a client that leaves before it reads its refusal is noted all the same", func(t *testing.T) {
+		e.Page(failing(refusal)).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/consent", nil).WithContext(gone))
+		if len(events) != 1 || events[0].Rule != "FETCH-02" {
+			t.Errorf("events %+v", events)
+		}
+		events = nil
+	})
 	e.Page(failing(errSecret)).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil).WithContext(gone))
 	if len(events) != 0 {
 		t.Errorf("a wrong address, a success and a client that left made events: %+v", events)
@@ -389,6 +400,39 @@ func TestEvents(t *testing.T) {
 	if n := strings.Count(log.String(), "\n"); n != 1 {
 		t.Errorf("%d lines at info, want the wrong address only:\n%s", n, &log)
 	}
+}
+
+func TestTheLogIsBounded(t *testing.T) {
+	var log bytes.Buffer
+	now := time.Unix(1700000000, 0)
+	e := newEdge(t, func(c *EdgeConfig) {
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		c.Now = func() time.Time { return now }
+	})
+	t.Run("attack DS-12: refusals of strangers fill the log at a bounded rate, and the rest is counted", func(t *testing.T) {
+		for range 10 * logBurst {
+			get(e.NotFound(), "/wp-login.php")
+		}
+		if n := strings.Count(log.String(), "\n"); n != logBurst {
+			t.Errorf("%d lines", n)
+		}
+		log.Reset()
+		now = now.Add(time.Second)
+		get(e.NotFound(), "/wp-login.php")
+		if !strings.Contains(log.String(), fmt.Sprintf("unlogged=%d", 9*logBurst)) {
+			t.Errorf("log %s", &log)
+		}
+	})
+	t.Run("a failure of our own is always told", func(t *testing.T) {
+		for range 2 * logBurst {
+			get(e.NotFound(), "/wp-login.php")
+		}
+		log.Reset()
+		get(e.Page(failing(errSecret)), "/")
+		if !strings.Contains(log.String(), "level=ERROR") {
+			t.Errorf("log %s", &log)
+		}
+	})
 }
 
 func TestAnswerHasBegun(t *testing.T) {
@@ -509,7 +553,7 @@ func TestCookies(t *testing.T) {
 		{"a cookie that ends", set(e, func(w http.ResponseWriter) { e.ClearCookie(w, "session") }),
 			"__Host-bonafide_session=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax"},
 		{"a cookie in development", set(dev, func(w http.ResponseWriter) { dev.SetCookie(w, "session", "v", time.Hour) }),
-			"bonafide_session=v; Path=/; Max-Age=3600; HttpOnly; SameSite=Lax"},
+			CookieName("http://127.0.0.1:8080", "session") + "=v; Path=/; Max-Age=3600; HttpOnly; SameSite=Lax"},
 	} {
 		t.Run("OIDC-11, CN-13 "+tt.name, func(t *testing.T) {
 			if tt.got != tt.want {
@@ -533,6 +577,27 @@ func TestCookies(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestCookieNames(t *testing.T) {
+	t.Run("OIDC-11 issuers that share a host do not share cookies", func(t *testing.T) {
+		seen := map[string]string{}
+		for _, issuer := range []string{
+			"https://as.test", "https://as.test/a", "https://as.test/b", "https://as.test:8443", "http://127.0.0.1:8080", "http://127.0.0.1:9090", "http://localhost",
+		} {
+			name := CookieName(issuer, "session")
+			if other, taken := seen[name]; taken {
+				t.Errorf("%s and %s both use %s", issuer, other, name)
+			}
+			seen[name] = issuer
+			if strings.HasPrefix(name, "__Host-") != strings.HasPrefix(issuer, "https:") {
+				t.Errorf("%s uses %s", issuer, name)
+			}
+		}
+		if seen["__Host-bonafide_session"] != "https://as.test" {
+			t.Error("an issuer that is a host alone has the plain name")
+		}
+	})
 }
 
 func TestAssets(t *testing.T) {

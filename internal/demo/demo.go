@@ -120,6 +120,7 @@ func (t *town) build(ctx context.Context) (err error) {
 		return err
 	}
 	t.issuer, t.resource = t.origin(serverAt), t.origin(githubAt)+"/mcp"
+	t.trace.name(t.issuer, t.resource)
 	if err := t.publish(); err != nil {
 		return err
 	}

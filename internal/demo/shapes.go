@@ -35,13 +35,25 @@ func (t *town) shapes(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
 		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\t%s\n", s.Name, strings.Join(doc.AuthMethods, " or "),
-			where(doc), doc.Freshness.Lifetime.Round(time.Second), notes(doc))
+			where(doc), short(doc.Freshness.Lifetime), notes(doc))
 	}
 	if err := tw.Flush(); err != nil {
 		return err
 	}
 	t.trace.say(strings.TrimRight(b.String(), "\n"))
 	return nil
+}
+
+// short writes a duration without its empty parts.
+func short(d time.Duration) string {
+	s := d.Round(time.Second).String()
+	if t, ok := strings.CutSuffix(s, "m0s"); ok {
+		s = t + "m"
+	}
+	if t, ok := strings.CutSuffix(s, "h0m"); ok {
+		s = t + "h"
+	}
+	return s
 }
 
 func where(d *cimd.Document) string {
@@ -61,7 +73,7 @@ func notes(d *cimd.Document) string {
 		return "-"
 	}
 	w := d.Warnings[0]
-	text := w.Rule + " " + w.Member
+	text := w.Member + " " + w.Text
 	if n := len(d.Warnings) - 1; n > 0 {
 		text += fmt.Sprintf(" and %d more", n)
 	}

@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -18,10 +19,18 @@ type trace struct {
 	mu    sync.Mutex // one line at a time
 	out   io.Writer
 	color bool
+	names *strings.Replacer // of addresses
 	seen  []audit.Event
 }
 
-func newTrace(out io.Writer, color bool) *trace { return &trace{out: out, color: color} }
+func newTrace(out io.Writer, color bool) *trace {
+	return &trace{out: out, color: color, names: strings.NewReplacer()}
+}
+
+// name makes the trace call addresses by the names of the cast.
+func (t *trace) name(issuer, resource string) {
+	t.names = strings.NewReplacer(host(resource), "github-app", host(issuer), "server")
+}
 
 const (
 	dim   = "\x1b[2m"
@@ -45,11 +54,11 @@ func (t *trace) line(lane string, ok bool, text, note string) {
 		mark = t.paint(red, "✗")
 	}
 	if note != "" {
-		note = "  " + t.paint(dim, note)
+		note = "  " + t.paint(dim, t.names.Replace(note))
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fmt.Fprintf(t.out, "  %s %s %s%s\n", t.paint(teal, fmt.Sprintf("%-10s", lane)), mark, text, note)
+	fmt.Fprintf(t.out, "  %s %s %s%s\n", t.paint(teal, fmt.Sprintf("%-10s", lane)), mark, t.names.Replace(text), note)
 }
 
 func (t *trace) say(text string) {
@@ -86,11 +95,13 @@ func (t *trace) invite(address, user, password string) {
 func (t *trace) step(s client.Step) {
 	text, note := s.Text, s.Rule
 	if s.Kind == client.StepAsk {
-		text = "→ " + place(s.To) + "  " + s.Text
-		if s.Status != 0 {
-			text += fmt.Sprintf(" (%d)", s.Status)
+		if s.Status == http.StatusUnauthorized || s.Status == http.StatusForbidden {
+			text = "is told how to go on, by the WWW-Authenticate header"
 		}
-		note = shown(s)
+		note = strings.TrimSpace(place(s.To) + " " + shown(s))
+		if s.Status != 0 {
+			note = fmt.Sprintf("%d  %s", s.Status, note)
+		}
 	}
 	if s.Err != nil {
 		text += ": " + s.Err.Error()

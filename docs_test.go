@@ -250,11 +250,14 @@ func (w workshop) tool(t *testing.T, name, script string) {
 	}
 }
 
+// leaveNothing ends the servers that a script started, also when it fails.
+const leaveNothing = "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"
+
 func (w workshop) bash(t *testing.T, script string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", strings.ReplaceAll(script, "127.0.0.1:8080", "127.0.0.1:"+w.port))
+	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", leaveNothing+strings.ReplaceAll(script, "127.0.0.1:8080", "127.0.0.1:"+w.port))
 	cmd.Dir = w.dir
 	cmd.Env = append(os.Environ(), "PATH="+w.bin+":"+os.Getenv("PATH"), "HOME="+w.dir)
 	cmd.WaitDelay = 10 * time.Second

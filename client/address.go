@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/bonafide-id/bonafide/internal/safehttp"
 )
 
 // canonical returns the one spelling of a resource's URL: scheme and host in
@@ -45,7 +47,7 @@ func checkEndpoint(target, raw string) error {
 	case u.Scheme != "https":
 		return fmt.Errorf("%q must use https", raw)
 	case internalName(u.Hostname()) && !internalName(t.Hostname()):
-		return fmt.Errorf("%q is inside a private network, and the resource is not", raw)
+		return fmt.Errorf("%q is not on the public Internet, and the resource is", raw)
 	}
 	return nil
 }
@@ -58,20 +60,8 @@ func loopbackName(host string) bool {
 	return err == nil && a.Unmap().IsLoopback()
 }
 
-// internalName reports whether a host can only mean something inside a network.
-func internalName(host string) bool {
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	if a, err := netip.ParseAddr(host); err == nil {
-		a = a.Unmap()
-		return !a.IsGlobalUnicast() || a.IsPrivate()
-	}
-	for _, suffix := range []string{"localhost", "local", "internal", "home.arpa"} {
-		if host == suffix || strings.HasSuffix(host, "."+suffix) {
-			return true
-		}
-	}
-	return !strings.Contains(host, ".")
-}
+// internalName reports whether a host is none of the public Internet.
+func internalName(host string) bool { return safehttp.PublicHost(host) != nil }
 
 func originOf(raw string) string {
 	u, err := url.Parse(raw)

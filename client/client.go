@@ -73,7 +73,8 @@ type Config struct {
 	HTTP    *http.Client
 	RootCAs *x509.CertPool
 	// Trace is told each exchange and each check, in order; nil is nobody. No
-	// step holds a token, code, verifier or assertion.
+	// step holds a token, code, verifier or assertion. It is called from the
+	// goroutines of all calls that are under way, and from those of refreshes.
 	Trace func(Step)
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
@@ -97,7 +98,7 @@ type Client struct {
 
 	mu      sync.Mutex               // guards the maps
 	signing map[string]chan struct{} // by resource: holds one element during a sign-in
-	stepped map[string]int           // by resource and operation: step-ups that did not help
+	stepped map[string]int           // by resource and operation: step-ups and sign-ins that did not help
 }
 
 // New checks the configuration and returns a Client. Nothing is sent.
@@ -222,9 +223,17 @@ type ServerError struct {
 	Status      int    // HTTP status; 0 when the refusal came through the browser
 }
 
+// Error implements error. It is safe to print: what the server sent cannot
+// steer a terminal.
 func (e *ServerError) Error() string {
+	code := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, string(e.Code))
 	if e.Description == "" {
-		return "the authorization server answered " + string(e.Code)
+		return "the authorization server answered " + code
 	}
-	return fmt.Sprintf("the authorization server answered %s: %q", e.Code, e.Description)
+	return fmt.Sprintf("the authorization server answered %s: %q", code, e.Description)
 }

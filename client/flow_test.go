@@ -317,6 +317,27 @@ func TestTokenRequest(t *testing.T) {
 			}
 		}
 	})
+	t.Run("attack AD-07: what a server says cannot steer a terminal", func(t *testing.T) {
+		w := newWorld(t, func(c *Config) { c.Key, c.Methods = key(t, "ES256"), []string{"private_key_jwt"} })
+		const clear = "\x1b[2J"
+		refused := func() (all []error) {
+			_, err := w.c.SignIn(t.Context(), w.target())
+			return append(all, err)
+		}
+		w.as.refuse = "invalid" + clear
+		all := refused()
+		w.as.refuse = ""
+		w.as.answer = func(q url.Values) { q.Del("code"); q.Set("error", "a"+clear); q.Set("error_description", "b"+clear) }
+		all = append(all, refused()...)
+		w.as.answer = nil
+		w.as.meta.TokenAuthMethods, w.as.meta.TokenAuthSigningAlgs = []string{clear}, []string{clear}
+		all = append(all, refused()...)
+		for _, err := range all {
+			if err == nil || strings.Contains(err.Error(), "\x1b") {
+				t.Errorf("%q", err)
+			}
+		}
+	})
 	t.Run("CLI-26 a refusal of the token endpoint", func(t *testing.T) {
 		w := newWorld(t, nil)
 		w.as.refuse = "invalid_client"

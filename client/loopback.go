@@ -68,8 +68,13 @@ func (l *listener) serve(expects func(query string) bool) {
 	}
 }
 
-// close lets a page that is being written finish, and frees the port.
+// close lets a page that is being written finish, and frees the port. An answer
+// that came too late is told so.
 func (l *listener) close() {
+	select {
+	case l.outcome <- errors.New("nobody waits any more"):
+	default: // the outcome is known
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if l.server != nil {

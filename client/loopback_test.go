@@ -23,7 +23,9 @@ func TestListener(t *testing.T) {
 		t.Cleanup(l.close)
 		l.serve(func(q string) bool { return strings.Contains(q, "state=right") })
 		ask := func(method, address, host string) (int, string, http.Header) {
-			req, _ := http.NewRequestWithContext(t.Context(), method, address, nil)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			req, _ := http.NewRequestWithContext(ctx, method, address, nil)
 			req.Host = host
 			resp, err := http.DefaultClient.Do(req)
 			if err != nil {
@@ -116,6 +118,19 @@ func TestListener(t *testing.T) {
 		if code, body, _ := ask("GET", "http://"+l.host+"/callback?state=right&error_description=call+555", l.host); code != 400 || strings.Contains(body, "555") {
 			t.Error(body)
 		}
+	})
+	t.Run("CLI-18 an answer for which nobody waits any more is told so, and holds nothing open", func(t *testing.T) {
+		l, ask := start(t, "http://127.0.0.1/callback")
+		closed := make(chan struct{})
+		go func() {
+			<-l.queries
+			l.close() // without an outcome
+			close(closed)
+		}()
+		if code, body, _ := ask("GET", "http://"+l.host+"/callback?code=x&state=right", l.host); code != 400 || !strings.Contains(body, "not signed in") {
+			t.Error(code, body)
+		}
+		<-closed
 	})
 	t.Run("CLI-18 the port is free again afterwards", func(t *testing.T) {
 		l, _ := start(t, "http://127.0.0.1/callback")

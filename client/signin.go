@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/oauth2"
 
@@ -117,9 +118,40 @@ func (c *Client) current(ctx context.Context, target, used string) (*Grant, erro
 	if usable(g) {
 		return g, nil
 	}
-	var out *Grant
+	type outcome struct {
+		g   *Grant
+		err error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		// The refresh token is spent when the server sees it. Who asked may
+		// leave; what the server answers has to be kept all the same.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), renewTimeout)
+		defer cancel()
+		next, err := c.renew(ctx, target, usable)
+		done <- outcome{next, err}
+	}()
+	select {
+	case o := <-done:
+		if o.err != nil && g.AccessToken != used && c.cfg.Now().Before(g.Expires) {
+			return g, nil // it could not be replaced early, and is still good
+		}
+		return o.g, o.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// renewTimeout bounds a refresh, the wait for other programs included.
+const renewTimeout = time.Minute
+
+// renew replaces the grant that is not usable any more, unless somebody else did.
+func (c *Client) renew(ctx context.Context, target string, usable func(*Grant) bool) (out *Grant, err error) {
 	err = c.cfg.Store.Update(ctx, target, func(old *Grant) (*Grant, error) {
-		if old == nil || usable(old) {
+		if old == nil || !c.mine(old) {
+			return old, nil
+		}
+		if usable(old) {
 			out = old // somebody else was faster
 			return old, nil
 		}
@@ -132,9 +164,6 @@ func (c *Client) current(ctx context.Context, target, used string) (*Grant, erro
 		out = next
 		return next, err
 	})
-	if err != nil && g.AccessToken != used && c.cfg.Now().Before(g.Expires) {
-		return g, nil // it could not be replaced early, and is still good
-	}
 	return out, err
 }
 

@@ -179,8 +179,8 @@ func (c *Client) method(m *oauth.ServerMetadata) (string, error) {
 		c.step(Step{Kind: StepDecide, Text: "send the client_id without proof (none)", Rule: "CLI-15"})
 		return oauth.MethodNone, nil
 	}
-	return "", fmt.Errorf("no authentication method in common: the client has %s with %s, %s offers %s with %s",
-		strings.Join(c.cfg.Methods, ", "), c.cfg.Key.Algorithm(), m.Issuer, strings.Join(theirs, ", "), strings.Join(algs, ", "))
+	return "", fmt.Errorf("no authentication method in common: the client has %q with %q, %s offers %q with %q",
+		c.cfg.Methods, c.cfg.Key.Algorithm(), m.Issuer, theirs, algs)
 }
 
 // assertionLife is how long an assertion is good; it is used at once.

@@ -31,7 +31,8 @@ func (c *Client) Transport(resource string) *Transport {
 // no others. When the resource answers 401 it refreshes the token or signs the
 // user in; when it answers 403 insufficient_scope it asks the user for what is
 // missing beside what was asked before; then it repeats the request. After a few
-// attempts that did not help it returns the resource's own answer.
+// attempts that did not help it returns the resource's own answer, and does not
+// ask the user again until a call went well: [Client.SignIn] does.
 type Transport struct {
 	client *Client
 	base   http.RoundTripper
@@ -41,6 +42,7 @@ type Transport struct {
 
 const (
 	maxStepUps = 2       // for one operation, until one of them helps
+	maxSignIns = 2       // after 401 answers, until one of them helps
 	maxSends   = 4       // of one request
 	maxReplay  = 1 << 20 // largest body of unknown origin that is kept for a repetition
 	maxStepped = 1024    // operations whose failures are remembered
@@ -124,11 +126,17 @@ func (a *attempt) react(resp *http.Response, g *Grant) (*Grant, error) {
 			}
 		}
 		if a.signedIn {
+			a.client.count(a.target + fruitless)
+			return nil, nil
+		}
+		if a.client.counted(a.target+fruitless) >= maxSignIns {
+			a.client.step(Step{Kind: StepDecide, Text: "leave it at the refusal: signing in did not help before", Rule: "CLI-12"})
 			return nil, nil
 		}
 		a.signedIn, a.refreshed = true, true
 		return a.client.signInOnce(ctx, a.target, used, challenge)
 	case http.StatusForbidden:
+		a.client.forget(a.target + fruitless)
 		if challenge.Get("error") != string(oauth.InsufficientScope) || g == nil {
 			return nil, nil
 		}
@@ -137,6 +145,10 @@ func (a *attempt) react(resp *http.Response, g *Grant) (*Grant, error) {
 	a.client.helped(a.target, func() string { return operation(a.req, a.replay) })
 	return nil, nil
 }
+
+// fruitless marks, after a resource, the count of sign-ins whose token it
+// refused. No operation is called so.
+const fruitless = " 401"
 
 // tell traces a refusal. Calls that succeed are the application's own business.
 func (a *attempt) tell(resp *http.Response, challenge oauth.Challenge) {
@@ -220,12 +232,31 @@ func (c *Client) mayStepUp(key string) bool {
 	return true
 }
 
+func (c *Client) count(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stepped[key]++
+}
+
+func (c *Client) counted(key string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stepped[key]
+}
+
+func (c *Client) forget(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.stepped, key)
+}
+
 // helped forgets the attempts of an operation that was let through.
 func (c *Client) helped(target string, op func() string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.stepped) > 0 {
 		delete(c.stepped, target+" "+op())
+		delete(c.stepped, target+fruitless)
 	}
 }
 

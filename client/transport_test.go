@@ -159,6 +159,30 @@ func TestTransport(t *testing.T) {
 			t.Error(code, err, w.opened())
 		}
 	})
+	t.Run("CLI-12 a resource that refuses every token does not open a browser for every call", func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.as.token = func(m map[string]any) { m["access_token"] = "useless" }
+		h := w.c.HTTPClient(w.target())
+		for range 6 {
+			if code, _, err := w.call(t, h, callBody("list")); code != 401 || err != nil {
+				t.Error(code, err)
+			}
+		}
+		if w.opened() != maxSignIns {
+			t.Errorf("%d sign-ins", w.opened())
+		}
+		w.as.with(func() { w.as.token = nil })
+		if _, err := w.c.SignIn(t.Context(), w.target()); err != nil {
+			t.Fatal(err)
+		}
+		if code, _, err := w.call(t, h, callBody("list")); code != 200 {
+			t.Error("the user's own sign-in does not help:", code, err)
+		}
+		w.as.with(func() { clear(w.as.access); clear(w.as.refresh) })
+		if code, _, err := w.call(t, h, callBody("list")); code != 200 {
+			t.Error("success did not forget the failures:", code, err)
+		}
+	})
 	t.Run("CLI-09 a sign-in that fails is the caller's error", func(t *testing.T) {
 		w := newWorld(t, nil)
 		w.as.answer = func(q url.Values) { q.Set("iss", "https://evil.test") }
@@ -382,6 +406,46 @@ func TestRefresh(t *testing.T) {
 			t.Error(code, err, w.opened())
 		}
 	})
+	t.Run("CLI-20 a caller who leaves during a refresh does not lose the rotated token", func(t *testing.T) {
+		w := newWorld(t, nil)
+		h := w.c.HTTPClient(w.target())
+		_, _, _ = w.call(t, h, callBody("list"))
+		w.advance(time.Hour)
+		ctx, cancel := context.WithCancel(t.Context())
+		w.as.token = func(map[string]any) { cancel() } // the old token is spent, the answer is not out yet
+		req, _ := http.NewRequestWithContext(ctx, http.MethodPost, w.target(), strings.NewReader(callBody("list")))
+		if resp, err := h.Do(req); err == nil {
+			resp.Body.Close()
+		}
+		w.as.with(func() { w.as.token = nil })
+		if code, _, err := w.call(t, h, callBody("list")); code != 200 || w.opened() != 1 {
+			t.Error(code, err, w.opened())
+		}
+	})
+	t.Run("CLI-20 a caller who leaves during a refresh does not wait for it", func(t *testing.T) {
+		w := newWorld(t, nil)
+		h := w.c.HTTPClient(w.target())
+		_, _, _ = w.call(t, h, callBody("list"))
+		w.advance(time.Hour)
+		ctx, cancel := context.WithCancel(t.Context())
+		left := make(chan struct{})
+		w.as.token = func(map[string]any) { cancel(); <-left }
+		req, _ := http.NewRequestWithContext(ctx, http.MethodPost, w.target(), strings.NewReader(callBody("list")))
+		_, err := h.Do(req)
+		close(left)
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+	t.Run("CLI-13 a grant that another program put there meanwhile is not used under its name", func(t *testing.T) {
+		other := Grant{ClientID: "https://other.test/c", AccessToken: "theirs"}
+		w := newWorld(t, func(c *Config) { c.Store = swapped{NewMemoryStore(), other} })
+		_, _ = w.c.SignIn(t.Context(), w.target())
+		w.advance(time.Hour)
+		if g, err := w.c.current(t.Context(), w.target(), ""); g != nil || err != nil {
+			t.Error(g, err)
+		}
+	})
 	t.Run("CLI-20 16 callers spend a refresh token once", func(t *testing.T) {
 		w := newWorld(t, nil)
 		h := w.c.HTTPClient(w.target())
@@ -446,5 +510,20 @@ func TestRefresh(t *testing.T) {
 		if next, err := src.Token(); err != nil || next.AccessToken == first.AccessToken || w.opened() != 1 {
 			t.Error(err, w.opened())
 		}
+	})
+}
+
+// swapped is a store in which another program is a moment faster.
+type swapped struct {
+	Store
+	other Grant
+}
+
+func (s swapped) Update(ctx context.Context, key string, change func(*Grant) (*Grant, error)) error {
+	return s.Store.Update(ctx, key, func(old *Grant) (*Grant, error) {
+		if old != nil {
+			old = &s.other
+		}
+		return change(old)
 	})
 }

@@ -38,7 +38,7 @@ func (f *Fetcher) exchange(conn net.Conn, t target, q Request) (*Response, error
 		return nil, &Error{KindConnect, fmt.Errorf("send request: %w", err)}
 	}
 	in := &limited{r: conn, left: q.MaxHeader}
-	resp, err := readHead(in, req)
+	resp, err := readHead(in, req) //nolint:bodyclose // the connection is closed instead: closing a body would drain it
 	if err != nil {
 		return nil, err
 	}

@@ -282,3 +282,19 @@ func TestExceptions(t *testing.T) {
 		})
 	}
 }
+
+func TestPublicHost(t *testing.T) {
+	for host, want := range map[string]bool{
+		"as.test": true, "AS.test": true, "8.8.8.8": true, "2606:4700::1111": true,
+		"127.0.0.1": false, "10.0.0.1": false, "100.64.0.1": false, "168.63.129.16": false, "::1": false, "::1%lo": false,
+		"64:ff9b::7f00:1": false, "fe80::1": false, "::ffff:8.8.8.8": false,
+		"localhost": false, "a.localhost": false, "printer.local": false, "intranet": false, "as.test.": false,
+		"127.1": false, "2130706433": false, "0x7f000001": false, "": false, "a/b": false, "u@as.test": false, "a.test#": false,
+	} {
+		t.Run("CLI-23 public or not: "+host, func(t *testing.T) {
+			if err := PublicHost(host); want != (err == nil) {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -51,7 +51,7 @@ func (f *Fetcher) askProxy(conn net.Conn, addr string, maxHeader int64) error {
 		return err
 	}
 	br := bufio.NewReader(&limited{r: conn, left: maxHeader})
-	resp, err := http.ReadResponse(br, req)
+	resp, err := http.ReadResponse(br, req) //nolint:bodyclose // the answer to CONNECT has no body; the tunnel follows
 	switch {
 	case err != nil:
 		return err

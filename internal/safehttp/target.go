@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // target is a URL that passed the checks which need no network.
@@ -71,6 +72,30 @@ func (f *Fetcher) parse(raw string) (target, error) {
 	}
 	return t, nil
 }
+
+// PublicHost returns nil when a host, as it stands in a URL but without brackets
+// and port, can be a place on the public Internet: a proper DNS name that is not
+// reserved for inner use, or an address that passes the guard. Nothing is looked
+// up.
+func PublicHost(host string) error {
+	f := public()
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	t, err := f.target("https://" + host + "/")
+	if err != nil || !t.literal.IsValid() {
+		return err
+	}
+	return f.check(t, t.literal)
+}
+
+var public = sync.OnceValue(func() *Fetcher {
+	f, err := New(Rules{})
+	if err != nil {
+		panic(err) // there is nothing in the rules to be wrong
+	}
+	return f
+})
 
 // specialNames have no meaning in the public DNS (RFC 6761 and its registry,
 // and ICANN's reservation of internal).

@@ -79,7 +79,7 @@ func (a *attempt) check() error {
 		err := c.run(a)
 		switch {
 		case err == nil:
-		case c.answer == redirected:
+		case c.answer: // redirected
 			return errBack{err}
 		default:
 			return &web.Refusal{

@@ -47,7 +47,7 @@ func openSQLite(ctx context.Context, path string, readers int) (w, r *sql.DB, er
 	}
 	defer func() {
 		if err != nil {
-			closeAll(w, r)
+			_ = closeAll(w, r) // err is why
 			w, r = nil, nil
 		}
 	}()

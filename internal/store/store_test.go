@@ -195,7 +195,7 @@ func TestNewID(t *testing.T) {
 	if !slices.IsSorted(ids) {
 		t.Error("identifiers do not sort by time")
 	}
-	if NewID(noon) == NewID(noon) {
+	if one, two := NewID(noon), NewID(noon); one == two {
 		t.Error("two identifiers are the same")
 	}
 }

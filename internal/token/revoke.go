@@ -77,7 +77,7 @@ func (h *Handler) revokeAccess(ctx context.Context, c *clientauth.Client, token 
 	now := h.cfg.Now()
 	t, err := h.cfg.Keys.VerifyAccess(token, now)
 	if err != nil {
-		return nil // not ours, or it does nothing any more
+		return nil //nolint:nilerr // not ours, or it does nothing any more (REV-02)
 	}
 	e := revocation(ctx, c, store.Grant{ID: t.GrantID, UserID: t.Subject, Resource: t.Audience}, now)
 	if t.ClientID != c.ID {

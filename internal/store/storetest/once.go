@@ -127,7 +127,7 @@ var onceChecks = []Check{
 		}
 		keys, err := h.SigningKeys(ctx)
 		if err != nil || len(keys) != 1 {
-			return fmt.Errorf("%d keys, %v", len(keys), err)
+			return errors.Join(err, fmt.Errorf("%d keys", len(keys)))
 		}
 		return errors.Join(
 			is("with the newest key in sight", h.AddSigningKey(ctx, key(100), keys[0].KID), nil),

@@ -115,7 +115,7 @@ var ruleChecks = []Check{
 		_, e9 := h.Clients(ended, "", 0)
 		for i, e := range []error{e1, e2, e3, e4, e5, e6, e7, e8, e9} {
 			if e == nil || errors.Is(e, store.ErrNotFound) || errors.Is(e, store.ErrSpent) {
-				err = errors.Join(err, fmt.Errorf("call %d answered %v", i+1, e))
+				err = errors.Join(err, fmt.Errorf("call %d answered %v", i+1, e)) //nolint:errorlint // a report of a test, nothing to unwrap
 			}
 		}
 		return err
@@ -310,7 +310,7 @@ func sweep(ctx context.Context, h *House) error {
 	}
 	wg.Wait()
 	a, err := h.family(ctx)
-	err = errors.Join(append(errs, err, h.DenyConsent(ctx, store.HashOf("page"), Noon.Add(time.Minute), Noon), h.DenyToken(ctx, "jti", Noon.Add(time.Minute)))...)
+	err = errors.Join(errors.Join(errs...), err, h.DenyConsent(ctx, store.HashOf("page"), Noon.Add(time.Minute), Noon), h.DenyToken(ctx, "jti", Noon.Add(time.Minute)))
 	early, e1 := h.Prune(ctx, Noon.Add(time.Minute))
 	err = errors.Join(err, e1, same("rows touched too early", early, 0))
 	swept, e2 := h.Prune(ctx, Noon.Add(time.Hour))

@@ -247,7 +247,7 @@ func is(what string, got, want error) error {
 	if errors.Is(got, want) {
 		return nil
 	}
-	return fmt.Errorf("%s: got %v, want %v", what, got, want)
+	return fmt.Errorf("%s: got %v, want %v", what, got, want) //nolint:errorlint // a report of a test, nothing to unwrap
 }
 
 // same compares two values that print alike when they are.

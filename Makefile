@@ -1,7 +1,7 @@
 # The verbs of this repository. `make demo` runs the main job, `make test` passes
 # the tests; both need only Go, make and git, and say what they install.
 
-.PHONY: build demo test lint fuzz cover docs clean
+.PHONY: build demo test lint fuzz interop cover docs clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/bonafide ./cmd/bonafide
@@ -17,6 +17,9 @@ lint:
 
 fuzz:
 	@scripts/fuzz.sh $(or $(TIME),30s)
+
+interop:
+	cd interop && ./run.sh
 
 cover:
 	go test -coverprofile=coverage.out ./... && go tool cover -func=coverage.out | tail -n 1

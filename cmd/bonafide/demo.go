@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/bonafide-id/bonafide/internal/demo"
@@ -24,7 +25,12 @@ func demoCommand() *cobra.Command {
 			}
 			o.Out = cmd.OutOrStdout()
 			o.Color = term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("NO_COLOR") == ""
-			return demo.Run(cmd.Context(), o)
+			err := demo.Run(cmd.Context(), o)
+			if err != nil && cmd.Context().Err() != nil && !o.Headless {
+				fmt.Fprintln(o.Out, "\nStopped. Nothing of it is left.")
+				return nil
+			}
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&o.Headless, "headless", false, "play the person too, over HTTP, and check the outcome")

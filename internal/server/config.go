@@ -230,7 +230,7 @@ func Parse(raw []byte, dir string, dev bool) (*Config, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
 	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		return nil, errors.New(unknownKey.ReplaceAllString(err.Error(), "unknown key $1"))
+		return nil, errors.New(inWords(err.Error()))
 	}
 	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("more than one YAML document")
@@ -242,8 +242,22 @@ func Parse(raw []byte, dir string, dev bool) (*Config, error) {
 	return &c, nil
 }
 
-// unknownKey is how the YAML reader speaks of a key that it cannot place.
-var unknownKey = regexp.MustCompile(`field (\S+) not found in type \S+`)
+// inWords says what the YAML reader says as a person would who wrote the file.
+func inWords(text string) string {
+	for _, s := range sayings {
+		text = s.pattern.ReplaceAllString(text, s.words)
+	}
+	return text
+}
+
+var sayings = []struct {
+	pattern *regexp.Regexp
+	words   string
+}{
+	{regexp.MustCompile(`field (\S+) not found in type \S+`), "unknown key $1"},
+	{regexp.MustCompile("cannot unmarshal !!\\w+ `(.*)` into time.Duration"), "$1 is not a span of time such as 10m or 24h"},
+	{regexp.MustCompile(`netip.ParsePrefix\("(.*)"\): no '/'`), "$1 is not a range of addresses; for one address write $1/32, or /128 for IPv6"},
+}
 
 func (c *Config) check() error {
 	u, err := url.Parse(c.Issuer)

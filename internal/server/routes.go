@@ -103,14 +103,15 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	return web.WriteJSON(w, http.StatusOK, state)
 }
 
-var homePage = web.Template("home", `<article class="card">
-<h1>{{if .Brand}}{{.Brand}}{{else}}Sign-in server{{end}}</h1>
-<p>This is where apps ask for your permission. There is nothing to do here: start from the app that you want to connect, and it will bring you back.</p>
-<details><summary>For administrators and developers</summary>
-<dl><dt>Issuer</dt><dd><code>{{.Issuer}}</code></dd>
-<dt>Metadata</dt><dd><a href="{{.Metadata}}">{{.Metadata}}</a></dd></dl>
-</details>
-</article>`)
+var homePage = web.Template("home", `<h1>{{if .Brand}}{{.Brand}}{{else}}Sign-in server{{end}}</h1>
+<p class="lead">This is where apps ask for your permission. There is nothing to do here: start from the app that you want to connect, and it will bring you back.</p>
+<details class="fold">
+<summary>For administrators and developers</summary>
+<dl class="facts">
+<div><dt>Issuer</dt><dd><code>{{.Issuer}}</code></dd></div>
+<div><dt>Metadata</dt><dd><a href="{{.Metadata}}">{{.Metadata}}</a></dd></div>
+</dl>
+</details>`)
 
 // home is what a person sees who comes here without an errand.
 func (s *Server) home(w http.ResponseWriter, r *http.Request) error {

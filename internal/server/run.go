@@ -2,18 +2,23 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/web"
+	"go.yaml.in/yaml/v3"
 )
 
 // drainTime is how long requests in flight may take after SIGTERM.
@@ -39,6 +44,9 @@ func (c *Config) Listener(ctx context.Context) (net.Listener, error) {
 func (s *Server) Run(ctx context.Context, ln net.Listener, reload func() (*Config, error)) error {
 	for _, advice := range s.cfg.Advice() {
 		s.log.Warn(advice)
+	}
+	if err := s.configured(ctx, "started", s.cfg); err != nil {
+		return err
 	}
 	srv := web.NewServer(s.mux)
 	// What the HTTP server has to say is about strangers: a failed handshake, a
@@ -108,23 +116,49 @@ func (s *Server) Reload(next *Config) error {
 	if err != nil {
 		return err
 	}
-	if next.TLS.CertFile != "" && s.cert.Load() != nil {
-		pair, err := tls.LoadX509KeyPair(next.path(next.TLS.CertFile), next.path(next.TLS.KeyFile))
+	pair := s.cert.Load()
+	if pair != nil {
+		read, err := next.certificate()
 		if err != nil {
-			return fmt.Errorf("tls: %w", err)
+			return err
 		}
-		s.cert.Store(&pair)
+		pair = &read
 	}
+	if err := s.configured(context.Background(), "reloaded", next); err != nil {
+		return err
+	}
+	s.cert.Store(pair)
 	s.directory.SetPolicy(set)
 	s.directory.SetEnabled(next.CIMD.Enabled)
 	return nil
 }
 
+// configured records which rules are in force from now on (POL-07).
+func (s *Server) configured(ctx context.Context, why string, c *Config) error {
+	text, err := yaml.Marshal(struct {
+		CIMD      bool
+		Policy    PolicyConfig
+		Resources []ResourceConfig
+	}{c.CIMD.Enabled, c.Policy, c.Resource})
+	if err != nil {
+		return fmt.Errorf("record the configuration: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	err = s.audit.Record(ctx, audit.Event{Time: s.opts.Now(), Type: audit.TypeConfig, Code: why, Data: map[string]string{
+		"cimd": strconv.FormatBool(c.CIMD.Enabled), "default": c.Policy.Default, "rules": strconv.Itoa(len(c.Policy.Rules)),
+		"resources": strconv.Itoa(len(c.Resource)), "digest": hex.EncodeToString(sum[:16]),
+	}})
+	if err != nil {
+		return fmt.Errorf("record the configuration: %w", err)
+	}
+	return nil
+}
+
 // certificates returns a TLS configuration that follows Reload.
 func (s *Server) certificates() (*tls.Config, error) {
-	pair, err := tls.LoadX509KeyPair(s.cfg.path(s.cfg.TLS.CertFile), s.cfg.path(s.cfg.TLS.KeyFile))
+	pair, err := s.cfg.certificate()
 	if err != nil {
-		return nil, fmt.Errorf("tls: %w", err)
+		return nil, err
 	}
 	s.cert.Store(&pair)
 	return &tls.Config{
@@ -132,6 +166,15 @@ func (s *Server) certificates() (*tls.Config, error) {
 		NextProtos:     []string{"h2", "http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil },
 	}, nil
+}
+
+// certificate reads the pair that the configuration names.
+func (c *Config) certificate() (tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(c.path(c.TLS.CertFile), c.path(c.TLS.KeyFile))
+	if err != nil {
+		return pair, fmt.Errorf("tls: %w", err)
+	}
+	return pair, nil
 }
 
 // certificate is the pair in use.

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"crypto/tls"
 	_ "embed"
 	"encoding/base64"
 	"errors"
@@ -88,8 +87,8 @@ func (c *Config) CheckFiles() error {
 		return err
 	}
 	if c.TLS.CertFile != "" {
-		if _, err := tls.LoadX509KeyPair(c.path(c.TLS.CertFile), c.path(c.TLS.KeyFile)); err != nil {
-			return fmt.Errorf("tls: %w", err)
+		if _, err := c.certificate(); err != nil {
+			return err
 		}
 	}
 	if _, err := web.NewEdge(web.EdgeConfig{Issuer: c.Issuer, Brand: web.Brand{Name: c.Brand.Name, LogoPath: c.path(c.Brand.Logo)}}); err != nil {

@@ -3,6 +3,7 @@ package cimd
 import (
 	"container/list"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,7 +48,8 @@ func (b *backoff) failed(t target, err *Error, now time.Time) {
 	if t.kind == kindJWKS {
 		base = keysCoolDown
 	}
-	b.urls.at(t.String()).add(err, now, base)
+	err = forgetting(err)
+	b.urls.at(t.digest()).add(err, now, base)
 	if hostFailed(err) {
 		b.hosts.at(t.host()).add(err, now, backoffBase)
 	}
@@ -76,6 +78,27 @@ func hostFailed(err *Error) bool {
 	return false
 }
 
+// maxCause bounds the text of a cause that is remembered.
+const maxCause = 512
+
+// forgetting returns a copy of err that keeps what blocked and soft read and the
+// text of the cause, but nothing the cause holds on to: that of a failed handshake
+// holds every certificate the host sent, and there are thousands of failures.
+func forgetting(err *Error) *Error {
+	if _, small := err.Err.(statusError); small || err.Err == nil { //nolint:errorlint // a wrapped one is not small
+		return err
+	}
+	e := *err
+	text := err.Err.Error()
+	short := errors.New(strings.Clone(text[:min(len(text), maxCause)]))
+	if cause, ok := errors.AsType[*safehttp.Error](err.Err); ok {
+		e.Err = &safehttp.Error{Kind: cause.Kind, Err: short}
+	} else {
+		e.Err = short
+	}
+	return &e
+}
+
 func timedOut(err *Error) bool {
 	cause, ok := errors.AsType[*safehttp.Error](err)
 	return ok && cause.Kind == safehttp.KindTimeout
@@ -92,7 +115,7 @@ func (b *backoff) answered(t target) {
 func (b *backoff) succeeded(t target) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.urls.drop(t.String())
+	b.urls.drop(t.digest())
 }
 
 // blocked returns the refusal while t must not be fetched, or nil. It repeats the
@@ -102,13 +125,13 @@ func (b *backoff) succeeded(t target) {
 func (b *backoff) blocked(t target, now time.Time, good bool) *Error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	f := b.urls.peek(t.String())
+	f := b.urls.peek(t.digest())
 	h := b.hosts.peek(t.host())
 	if h != nil && !(good && timedOut(h.last)) && (f == nil || h.until.After(f.until)) {
 		f = h
 	}
-	if f == nil || !f.until.After(now) {
-		return nil
+	if f == nil || !f.until.After(now) || f.at.After(now.Add(backoffMax)) {
+		return nil // it is over; or the clock was set back, and nobody knows
 	}
 	wait := f.until.Sub(now)
 	return &Error{Kind: KindBackoff, Rule: f.last.Rule, RetryAfter: wait, Err: f.last,
@@ -138,7 +161,7 @@ func (b *backoff) failedSince(t target, asked time.Time) bool {
 func (b *backoff) state(t target) (failure, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if f := b.urls.peek(t.String()); f != nil {
+	if f := b.urls.peek(t.digest()); f != nil {
 		return *f, true
 	}
 	if f := b.hosts.peek(t.host()); f != nil {
@@ -167,6 +190,7 @@ func newBounded[V any](max int) bounded[V] {
 func (b *bounded[V]) at(name string) *V {
 	el := b.elems[name]
 	if el == nil {
+		name = strings.Clone(name) // it may be a small part of something large
 		for b.order.Len() >= b.max {
 			oldest := b.order.Back()
 			delete(b.elems, b.order.Remove(oldest).(*pair[V]).name)

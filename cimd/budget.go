@@ -64,14 +64,20 @@ func bucket(b *bounded[*rate.Limiter], name string, r Rate) *rate.Limiter {
 func (b *budget) take(source, site string, now time.Time) *Error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var limits []*rate.Limiter
-	if source != "" {
-		limits = append(limits, bucket(&b.sources, source, b.rates.PerSource))
+	// A site is looked up last, and so remembered only for a fetch that the others
+	// allow: requests that are refused cannot push out the bucket of a site that
+	// has spent its budget.
+	limits := []func() *rate.Limiter{
+		func() *rate.Limiter { return bucket(&b.sources, source, b.rates.PerSource) },
+		func() *rate.Limiter { return b.global },
+		func() *rate.Limiter { return bucket(&b.sites, site, b.rates.PerHost) },
 	}
-	limits = append(limits, bucket(&b.sites, site, b.rates.PerHost), b.global)
+	if source == "" {
+		limits = limits[1:]
+	}
 	var taken []*rate.Reservation
-	for _, l := range limits {
-		r := l.ReserveN(now, 1)
+	for _, limit := range limits {
+		r := limit().ReserveN(now, 1)
 		taken = append(taken, r)
 		if wait := r.DelayFrom(now); wait > 0 {
 			for _, t := range taken {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"sync"
 	"testing"
@@ -110,6 +111,27 @@ func TestSharedFetch(t *testing.T) {
 		_, err := w.Resolve(t.Context(), id)
 		wantKind(t, err, cimd.KindFetch)
 	})
+}
+
+func TestOneDeadlineForBothRequests(t *testing.T) {
+	w := start(t, func(c *cimd.Config) { c.Limits.Timeout = 400 * time.Millisecond })
+	doc := cimdtest.Document("https://good.test/c.json", nil)
+	late := cimdtest.JSON(doc)
+	late.Delay = 300 * time.Millisecond
+	w.host.Script("/c.json", cimdtest.JSON(doc, "ETag", `"a"`),
+		cimdtest.Response{Status: 304, Header: http.Header{"ETag": {`"other"`}}, Delay: 300 * time.Millisecond}, late)
+	id := cimdtest.ID("https://good.test/c.json")
+	if _, err := w.Resolve(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(2 * time.Hour)
+	begun := time.Now()
+	if _, err := w.Refresh(t.Context(), id); err == nil {
+		t.Errorf("FETCH-15, R7 the host was given %v, the limit is 400ms", time.Since(begun))
+	}
+	if n := w.host.Count("*"); n != 3 {
+		t.Errorf("%d requests, want 3", n)
+	}
 }
 
 func TestBudgets(t *testing.T) {

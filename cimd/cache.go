@@ -79,6 +79,21 @@ func (c *cache) peek(k key) *entry {
 func (c *cache) put(k key, e *entry, pin bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.putLocked(k, e, pin)
+}
+
+// add stores an entry unless there is one, and returns the one that is there.
+func (c *cache) add(k key, e *entry, pin bool) *entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.slots[k]; s != nil {
+		return s.entry
+	}
+	c.putLocked(k, e, pin)
+	return e
+}
+
+func (c *cache) putLocked(k key, e *entry, pin bool) {
 	s := c.slots[k]
 	if s == nil {
 		s = &slot{key: k, queue: probation}
@@ -89,7 +104,7 @@ func (c *cache) put(k key, e *entry, pin bool) {
 	} else {
 		c.unlink(s)
 	}
-	s.entry, s.cost = e, e.cost()
+	s.entry, s.cost = e, e.cost()+int64(len(k.url))
 	if pin {
 		s.queue = pinned
 	} else if s.queue == pinned {
@@ -115,6 +130,14 @@ func (c *cache) pin(k key, on bool) {
 		s.queue = pinned
 	}
 	c.link(s)
+}
+
+// pinned reports whether there is an entry that is pinned.
+func (c *cache) pinned(k key) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	s := c.slots[k]
+	return s != nil && s.queue == pinned
 }
 
 func (c *cache) link(s *slot) {

@@ -39,6 +39,21 @@ func (t target) key() key { return key{t.kind, t.url} }
 // String is the key under which a Persister knows the target.
 func (t target) String() string { return t.kind + ":" + t.url }
 
+// digest names the target in a fixed size, for memories of strangers' URLs.
+func (t target) digest() string { return digestOf([]byte(t.String())) }
+
+// own returns the target with URLs of its own: a client_id may be a small part of
+// a large request, which an entry would keep alive.
+func (t target) own() target {
+	if t.url == t.id.raw {
+		t.id.raw = strings.Clone(t.id.raw)
+		t.url = t.id.raw
+		return t
+	}
+	t.url, t.id.raw = strings.Clone(t.url), strings.Clone(t.id.raw)
+	return t
+}
+
 // host returns the host and port a fetch connects to, lower-cased: failures of
 // the transport belong to it.
 func (t target) host() string {
@@ -104,15 +119,24 @@ type fetchedKeys struct {
 	kids map[string]bool
 }
 
+// maxClockStep is how far the clock may go back without an effect.
+const maxClockStep = time.Minute
+
+// fromFuture reports whether the entry was received later than now: the clock was
+// set back, and nobody knows how old the entry is (FA-11).
+func (e *entry) fromFuture(now time.Time) bool {
+	return e.received.After(now.Add(maxClockStep))
+}
+
 // usable reports whether the entry can be served without asking its host.
 func (e *entry) usable(now time.Time) bool {
-	return e.withdrawn == nil && now.Before(e.fresh.Expires)
+	return e.withdrawn == nil && now.Before(e.fresh.Expires) && !e.fromFuture(now)
 }
 
 // lastKnownGood reports whether the entry may stand in for a host that failed
 // softly, up to grace after its expiry (CACHE-14, RFC 9111 section 4.2.4).
 func (e *entry) lastKnownGood(now time.Time, grace time.Duration) bool {
-	return e.withdrawn == nil && grace > 0 && !e.fresh.MustRevalidate && now.Before(e.fresh.Expires.Add(grace))
+	return e.withdrawn == nil && grace > 0 && !e.fresh.MustRevalidate && !e.fromFuture(now) && now.Before(e.fresh.Expires.Add(grace))
 }
 
 // content returns what a change is told about: the document, or the cleaned keys.
@@ -139,6 +163,11 @@ func (e *entry) digest() string {
 // the bookkeeping. Measured on real documents it is a tenth too high.
 func (e *entry) cost() int64 {
 	n := 2048 + 2*len(e.body) + len(e.png)
+	for _, values := range e.header {
+		for _, v := range values {
+			n += 32 + len(v)
+		}
+	}
 	if e.doc != nil {
 		for _, w := range e.doc.Warnings {
 			n += 48 + len(w.Member) + len(w.Text)
@@ -163,7 +192,7 @@ func keepHeaders(h http.Header) http.Header {
 	for _, name := range kept {
 		if v := h.Values(name); len(v) > 0 {
 			for _, s := range v[:min(len(v), 4)] {
-				out.Add(name, s[:min(len(s), maxKeptHeader)])
+				out.Add(name, strings.Clone(s[:min(len(s), maxKeptHeader)]))
 			}
 		}
 	}

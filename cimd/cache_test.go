@@ -41,7 +41,7 @@ func TestCacheBounds(t *testing.T) {
 		c := newCache(1<<20, 10)
 		c.put(junk(1), sized(1000), false)
 		c.put(junk(1), sized(10), true)
-		if n, b := c.size(); n != 1 || b != sized(10).cost() {
+		if n, b := c.size(); n != 1 || b != sized(10).cost()+int64(len(junk(1).url)) {
 			t.Errorf("%d entries, %d bytes", n, b)
 		}
 		c.put(junk(1), sized(10), false)

@@ -130,6 +130,9 @@ const (
 )
 
 func withDefaults(c Config) (Config, error) {
+	if !c.Profile.Valid() {
+		return c, fmt.Errorf("there is no profile %q", c.Profile)
+	}
 	l := &c.Limits
 	for _, n := range []*int64{&l.DocumentBytes, &l.HeaderBytes, &l.JWKSBytes, &l.LogoBytes, &l.MemoryBytes} {
 		if *n < 0 {

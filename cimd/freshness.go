@@ -129,7 +129,8 @@ func statedLifetime(h http.Header, cc cacheControl, received time.Time, def time
 }
 
 // currentAge is the age on receipt, RFC 9111 section 4.2.3 (CACHE-04). An Age
-// field that cannot be read is ignored, as section 5.1 asks.
+// field that cannot be read is ignored and of a list the first member counts, as
+// section 5.1 asks.
 func currentAge(h http.Header, sent, received time.Time) (time.Duration, string) {
 	var apparent time.Duration
 	if date, err := http.ParseTime(h.Get("Date")); err == nil {
@@ -137,7 +138,8 @@ func currentAge(h http.Header, sent, received time.Time) (time.Duration, string)
 	}
 	transit := min(max(received.Sub(sent), 0), time.Hour)
 	corrected, text := transit, ""
-	if n, ok := parseDelta(strings.TrimSpace(h.Get("Age"))); ok && n > 0 {
+	first, _, _ := strings.Cut(h.Get("Age"), ",")
+	if n, ok := parseDelta(strings.TrimSpace(first)); ok && n > 0 {
 		corrected += time.Duration(n) * time.Second
 		text = fmt.Sprintf(", Age %d", n)
 	}

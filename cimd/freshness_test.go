@@ -118,6 +118,13 @@ func TestFreshLimits(t *testing.T) {
 			t.Errorf("lifetime %v", f.Lifetime)
 		}
 	})
+	t.Run("CACHE-04, attack FT-24: of an Age that is a list the first member counts", func(t *testing.T) {
+		for age, want := range map[string]time.Duration{"3000": 10 * time.Minute, "3000, 10": 10 * time.Minute, "3000,junk": 10 * time.Minute, "junk, 3000": time.Hour, ", 3000": time.Hour} {
+			if f := Fresh(headers("Cache-Control: max-age=3600", "Age: "+age), clock, clock, FreshnessLimits{}); f.Lifetime != want {
+				t.Errorf("%q: %v", age, f.Lifetime)
+			}
+		}
+	})
 	t.Run("CACHE-08, CACHE-14 some directives forbid the use of an expired copy", func(t *testing.T) {
 		for h, want := range map[string]bool{"must-revalidate": true, "proxy-revalidate": true, "no-cache": true, "s-maxage=5": true, "max-age=5": false, "no-store": false, "": false} {
 			if f := Fresh(headers("Cache-Control: "+h), clock, clock, FreshnessLimits{}); f.MustRevalidate != want {

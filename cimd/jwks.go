@@ -53,7 +53,8 @@ func (e *entry) serves(kid string, now time.Time) bool {
 	if !e.usable(now) {
 		return false
 	}
-	return kid == "" || e.keys.kids[kid] || now.Sub(e.attempted) < keysCoolDown
+	since := now.Sub(e.attempted) // negative if the clock was set back
+	return kid == "" || e.keys.kids[kid] || since < keysCoolDown && since > -maxClockStep
 }
 
 // parseKeys reads a fetched key set, without the keys that cannot be used.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"time"
 )
 
@@ -63,17 +64,19 @@ func (r *Resolver) restore(ctx context.Context, t target) *entry {
 	if r.cfg.Persist == nil || t.kind == kindLogo {
 		return nil
 	}
+	t = t.own()
 	fl, e, _ := r.loads.join(t.key(), func() (*entry, *Error) {
 		return r.cacheOf(t).peek(t.key()), nil
 	}, func() (*entry, *Error) {
 		ctx, cancel := r.detached(ctx, r.cfg.Limits.Timeout)
 		defer cancel()
-		e, err := r.load(ctx, t)
+		e, err := r.loadSafely(ctx, t)
 		if err != nil {
 			r.observe(ctx, Event{Type: EventStore, ID: t.id, URL: t.url, Err: fmt.Errorf("load entry: %w", err)})
 		}
 		if e != nil {
-			r.cacheOf(t).put(t.key(), e, r.isPinned(t.id))
+			// What was fetched in the meantime is newer than what was stored.
+			e = r.cacheOf(t).add(t.key(), e, r.isPinned(t.id))
 		}
 		return e, nil
 	})
@@ -83,10 +86,21 @@ func (r *Resolver) restore(ctx context.Context, t target) *entry {
 	return e
 }
 
+// loadSafely is load with a panic as an error: a stored entry must not be able to
+// end the process at each start.
+func (r *Resolver) loadSafely(ctx context.Context, t target) (e *entry, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			e, err = nil, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return r.load(ctx, t)
+}
+
 func (r *Resolver) load(ctx context.Context, t target) (*entry, error) {
 	if t.kind == kindDocument {
 		if _, err := r.cfg.URL.Parse(t.url); err != nil {
-			return nil, nil // the rules were tightened since
+			return nil, nil //nolint:nilerr // the rules were tightened since: what is kept counts as absent
 		}
 	}
 	raw, ok, err := r.cfg.Persist.Load(ctx, t.String())
@@ -103,7 +117,7 @@ func (r *Resolver) load(ctx context.Context, t target) (*entry, error) {
 	if len(rec.Body) == 0 {
 		return nil, nil
 	}
-	if rec.Received.After(r.cfg.Now().Add(time.Minute)) {
+	if rec.Received.After(r.cfg.Now().Add(maxClockStep)) {
 		return nil, errors.New("the entry is from the future")
 	}
 	e := &entry{

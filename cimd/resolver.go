@@ -194,7 +194,7 @@ func (r *Resolver) Pin(id ID, on bool) {
 	if id.IsZero() {
 		return
 	}
-	t := documentTarget(id)
+	t := documentTarget(id).own()
 	r.pinMu.Lock()
 	_, was := r.pins[t.url]
 	if on {
@@ -205,6 +205,9 @@ func (r *Resolver) Pin(id ID, on bool) {
 	r.pinMu.Unlock()
 	r.docs.pin(t.key(), on)
 	e := r.docs.peek(t.key())
+	if !on && e != nil {
+		r.keys.pin(keysTarget(e.doc).key(), false)
+	}
 	if !on || was || e == nil {
 		return
 	}
@@ -217,6 +220,13 @@ func (r *Resolver) Pin(id ID, on bool) {
 			r.save(ctx, k, e)
 		}
 	}
+}
+
+// keep puts an entry in memory. A key set that two clients share stays pinned when
+// it was fetched for the one that is not.
+func (r *Resolver) keep(t target, e *entry) {
+	shared := t.kind == kindJWKS && r.keys.pinned(t.key())
+	r.cacheOf(t).put(t.key(), e, shared || r.isPinned(t.id))
 }
 
 func (r *Resolver) isPinned(id ID) bool {
@@ -262,6 +272,7 @@ type wish struct {
 // host. The order is: what is kept, the back-off, the budgets of this caller, and
 // then one fetch that all callers share.
 func (r *Resolver) obtain(ctx context.Context, t target, w wish) (*entry, *Error) {
+	t = t.own()
 	prev := r.cacheOf(t).peek(t.key())
 	if prev == nil {
 		prev = r.restore(ctx, t)
@@ -312,7 +323,7 @@ func (r *Resolver) guarded(ctx context.Context, t target, known bool) (e *entry,
 			e, err = nil, &Error{Kind: KindDocument, Rule: "FETCH-22", Hint: "the document could not be read",
 				Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
 			r.backoff.failed(t, err, r.cfg.Now())
-			r.refused(ctx, t, err)
+			_ = r.refused(ctx, t, err) // err itself is returned
 		}
 	}()
 	ctx, cancel := r.detached(ctx, 2*r.cfg.Limits.Timeout)
@@ -345,7 +356,7 @@ func (r *Resolver) standIn(ctx context.Context, t target, err *Error) *entry {
 		return e
 	}
 	if err.Kind == KindBackoff || err.Kind == KindBusy {
-		r.refused(ctx, t, err)
+		_ = r.refused(ctx, t, err) // the caller returns err itself
 	}
 	return nil
 }

@@ -76,6 +76,8 @@ func (r *Resolver) exchange(ctx context.Context, t target, prev *entry) (*entry,
 		q.Accept, q.MaxBody = "image/png, image/webp, image/jpeg, image/gif", r.cfg.Limits.LogoBytes
 	}
 	q.IfNoneMatch, q.IfModifiedSince = prev.validators()
+	ctx, cancel := context.WithTimeout(ctx, q.Timeout) // for both requests, if there are two
+	defer cancel()
 	resp, err := r.http.Get(ctx, q)
 	if err == nil && resp.Status == http.StatusNotModified && prev != nil &&
 		q.IfNoneMatch != "" && resp.Header.Get("Etag") != "" && !sameTag(resp.Header.Get("Etag"), q.IfNoneMatch) {
@@ -165,7 +167,7 @@ func (r *Resolver) succeed(ctx context.Context, t target, prev *entry, ev Event,
 	if prev != nil && !changed {
 		e.changed = prev.changed
 	}
-	r.cacheOf(t).put(t.key(), e, r.isPinned(t.id))
+	r.keep(t, e)
 	r.backoff.succeeded(t)
 	r.save(ctx, t, e)
 	ev.Type, ev.Freshness = EventFetch, e.fresh
@@ -200,7 +202,7 @@ func (r *Resolver) fail(ctx context.Context, t target, prev *entry, ev Event, er
 		final = err.Kind == KindGone
 	}
 	if !final || prev.withdrawn != nil {
-		r.cacheOf(t).put(t.key(), &e, r.isPinned(t.id))
+		r.keep(t, &e)
 		if !e.usable(now) && r.standsIn(t, &e, err) {
 			ev.Type, ev.Freshness = EventStale, e.fresh
 		}
@@ -209,7 +211,7 @@ func (r *Resolver) fail(ctx context.Context, t target, prev *entry, ev Event, er
 	}
 	r.observe(ctx, ev)
 	e.withdrawn = err
-	r.cacheOf(t).put(t.key(), &e, r.isPinned(t.id))
+	r.keep(t, &e)
 	r.save(ctx, t, &e)
 	ev.Type = EventWithdrawn
 	r.observe(ctx, ev)

@@ -40,11 +40,16 @@ func (f *flights) join(k key, may, run func() (*entry, *Error)) (*flight, *entry
 	}
 	f.m[k] = fl
 	f.all.Go(func() {
+		// Whatever becomes of run, nobody waits for ever. It may call the program
+		// that embeds us, which may end the goroutine.
+		fl.err = &Error{Kind: KindFetch, Hint: "the fetch was given up"}
+		defer func() {
+			f.mu.Lock()
+			delete(f.m, k)
+			f.mu.Unlock()
+			close(fl.done)
+		}()
 		fl.entry, fl.err = run()
-		f.mu.Lock()
-		delete(f.m, k)
-		f.mu.Unlock()
-		close(fl.done)
 	})
 	return fl, nil, nil
 }

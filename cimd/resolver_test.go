@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -102,6 +103,29 @@ func wantKind(t *testing.T, err error, kind cimd.Kind) *cimd.Error {
 		t.Fatalf("kind is %q (%v), want %q", e.Kind, err, kind)
 	}
 	return e
+}
+
+func TestResolveKeepsNothingOfTheRequest(t *testing.T) {
+	w := start(t, nil)
+	clientID := w.host.ServeClient("/c.json", nil)
+	request := "GET /authorize?client_id=" + clientID + "&state=" + strings.Repeat("x", 8<<20)
+	id := cimdtest.ID(request[len("GET /authorize?client_id=") : len("GET /authorize?client_id=")+len(clientID)])
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	if _, err := w.Resolve(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	w.take()
+	request, id = "", cimd.ID{}
+	if grown := heap() - before; grown > -4<<20 {
+		t.Errorf("R2 the request that the client_id was a part of is still in memory (%d KiB)", grown>>10)
+	}
+	runtime.KeepAlive(w)
 }
 
 func TestResolve(t *testing.T) {

@@ -29,6 +29,10 @@ func run() int {
 	defer stop()
 	root := newRoot()
 	if err := root.ExecuteContext(ctx); err != nil {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			fmt.Fprintln(os.Stderr, "bonafide: stopped; what was temporary is gone")
+			return 130
+		}
 		fmt.Fprintln(os.Stderr, "bonafide:", err)
 		if errors.Is(err, errUsage) {
 			return 2

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/login"
 )
 
@@ -137,6 +138,66 @@ func TestAnAnswerLivesOnlySoLong(t *testing.T) {
 	t.Run("AUTHZ-20 a code ends after 60 seconds", func(t *testing.T) {
 		if a := h.Post("/token", CodeForm(code)); a.Status != 400 || a.Str("error") != "invalid_grant" {
 			t.Errorf("%d %s", a.Status, a.Raw)
+		}
+	})
+}
+
+func TestAChangedDocumentLeavesATrace(t *testing.T) {
+	h := New(t)
+	john := h.Person()
+	john.Code(h.Authorize())
+	h.Net.Host("good.test").ServeClient("/c.json", map[string]any{"client_name": "Another Name", "redirect_uris": []string{Redirect, "https://good.test/second"}})
+	h.Later(25 * time.Hour)
+	page := john.Visit(h.Authorize("state", "s2"))
+	if page.Has("password") {
+		page = john.SignIn(page)
+	}
+	t.Run("CACHE-17, CONS-13 what people consented to has changed, so they are asked again", func(t *testing.T) {
+		if !page.Has("decision") {
+			t.Errorf("not asked: %s %s", page.URL, page.Text())
+		}
+	})
+	h.Server.Close()
+	t.Run("CACHE-17 the audit log says which members changed, and from what to what", func(t *testing.T) {
+		events := h.Events(audit.TypeChange)
+		if len(events) != 1 {
+			t.Fatalf("%d events: %v", len(events), events)
+		}
+		d := events[0].Data
+		if d["members"] != "client_name redirect_uris" || d["old_digest"] == "" || d["new_digest"] == "" || d["old_digest"] == d["new_digest"] {
+			t.Errorf("%v", d)
+		}
+	})
+}
+
+func TestDiscoveryForOpenID(t *testing.T) {
+	h := New(t)
+	a := h.Get("/.well-known/openid-configuration")
+	t.Run("OIDC-02 the required members are there, and PKCE too", func(t *testing.T) {
+		for _, m := range []string{"issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "response_types_supported", "subject_types_supported", "id_token_signing_alg_values_supported", "code_challenge_methods_supported"} {
+			if a.Body[m] == nil {
+				t.Errorf("%s is missing", m)
+			}
+		}
+	})
+	t.Run("POL-06 no fetch names the person, and a warm document is not fetched for the next one", func(t *testing.T) {
+		host := h.Net.Host("good.test")
+		h.Person().Code(h.Authorize())
+		h.AddUser("jane", Password)
+		jane := h.Person()
+		page := jane.SignInAs(jane.Visit(h.Authorize()), "jane", Password)
+		if page = jane.Answer(page, "allow"); !page.Left {
+			t.Fatal(page.Text())
+		}
+		if n := host.Count("/c.json"); n != 1 {
+			t.Errorf("%d fetches", n)
+		}
+		for _, r := range host.Requests() {
+			for name, v := range r.Header {
+				if strings.Contains(strings.Join(v, " "), User) || name == "Cookie" || name == "Referer" || name == "Authorization" || strings.HasPrefix(name, "X-Forwarded") {
+					t.Errorf("%s: %v", name, v)
+				}
+			}
 		}
 	})
 }

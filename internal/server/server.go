@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -162,8 +163,16 @@ func (s *Server) resolved(ctx context.Context, e cimd.Event) {
 	if e.Err != nil {
 		data["error"] = e.Err.Error()
 	}
+	kind := audit.TypeFetch
+	if e.Type == cimd.EventChanged {
+		// Every change of a document leaves a trace: which members, from what to
+		// what. A change that people consented to makes them be asked again.
+		kind = audit.TypeChange
+		data["members"] = strings.Join(e.Members, " ")
+		data["old_digest"], data["new_digest"] = e.OldDigest, e.NewDigest
+	}
 	s.audit.Note(audit.Event{
-		Time: s.opts.Now(), Type: "fetch", Ref: web.Ref(ctx), Client: e.ID.String(), Rule: e.Rule, Data: data,
+		Time: s.opts.Now(), Type: kind, Ref: web.Ref(ctx), Client: e.ID.String(), Rule: e.Rule, Data: data,
 	})
 }
 

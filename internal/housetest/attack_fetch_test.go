@@ -431,3 +431,26 @@ func TestCacheHeaders(t *testing.T) {
 		t.Error("POL-07: no fetch was recorded")
 	}
 }
+
+// TestOddFraming: what net/http lets pass is still one exact document within the
+// limit, and what follows it on the connection is nobody's answer.
+func TestOddFraming(t *testing.T) {
+	h := New(t)
+	john, good := h.john(), h.Net.Host("good.test")
+	const smuggled = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+	for i, r := range []struct{ row, head string }{
+		{"length and chunks", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n"},
+		{"a folded header line", "X: a\r\n b\r\nTransfer-Encoding: chunked\r\n"},
+	} {
+		t.Run("attack FT-15: "+r.row, func(t *testing.T) {
+			p := fmt.Sprintf("/f%d.json", i)
+			body := document(t, p, nil)
+			good.Serve(p, cimdtest.Response{Raw: fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%s\r\n%x;%s\r\n%s\r\n0\r\n\r\n%s",
+				r.head, len(body), strings.Repeat("e", 3000), body, smuggled)})
+			consents(t, h, john, "client_id", good.URL(p))
+			q := fmt.Sprintf("/g%d.json", i)
+			good.Serve(q, response(document(t, q, nil)))
+			consents(t, h, john, "client_id", good.URL(q))
+		})
+	}
+}

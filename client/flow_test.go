@@ -3,6 +3,8 @@ package client
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/cookiejar"
 	"net/url"
 	"strings"
 	"testing"
@@ -287,12 +289,24 @@ func TestTokenRequest(t *testing.T) {
 			t.Errorf("%v, %v", g, err)
 		}
 	})
-	t.Run("CLI-14 the token endpoint's redirects are not followed", func(t *testing.T) {
-		w := newWorld(t, nil)
-		other := newAS(t)
-		w.as.redirect = other.URL + "/token"
-		if _, err := redeem(t, w); err == nil || len(other.posted) != 0 {
-			t.Error("followed:", err)
+	t.Run("CLI-14 the token endpoint's redirects are not followed, and it gets no cookie", func(t *testing.T) {
+		for _, own := range []bool{false, true} { // an http.Client of the application's, which would
+			other := newAS(t)
+			jar, _ := cookiejar.New(nil)
+			w := newWorld(t, func(c *Config) {
+				if own {
+					c.HTTP = &http.Client{Transport: other.Client().Transport, Jar: jar}
+				}
+			})
+			u, _ := url.Parse(w.as.URL)
+			jar.SetCookies(u, []*http.Cookie{{Name: "session", Value: "1"}})
+			w.as.redirect = other.URL + "/token"
+			if _, err := redeem(t, w); err == nil || len(other.posted) != 0 {
+				t.Error("followed:", err)
+			}
+			if w.as.cookies != 0 {
+				t.Error("cookies were sent")
+			}
 		}
 	})
 	t.Run("CLI-26 an answer without end is not read", func(t *testing.T) {

@@ -484,6 +484,31 @@ func TestRefresh(t *testing.T) {
 			t.Error(now)
 		}
 	})
+	t.Run("CLI-13 what was asked at one authorization server is not asked at another", func(t *testing.T) {
+		var asks []Ask
+		w := newWorld(t, func(c *Config) {
+			c.Confirm = func(_ context.Context, a Ask) error { asks = append(asks, a); return nil }
+		})
+		h := w.c.HTTPClient(w.target())
+		_, _, _ = w.call(t, h, callBody("list"))
+		next := newAS(t)
+		w.rs.with(func() {
+			w.rs.meta.AuthorizationServers = []string{next.URL}
+			w.rs.needs = func(*http.Request, string) string { return "write" }
+		})
+		_, _, _ = w.call(t, h, callBody("create"))
+		if len(asks) < 2 || asks[1].Issuer != next.URL || asks[1].Scopes.String() != "write" || asks[1].New.String() != "write" {
+			t.Errorf("%+v", asks)
+		}
+		w.rs.with(func() { w.rs.as, w.rs.needs = next, nil })
+		next.with(func() { clear(next.access); clear(next.refresh) })
+		third := newAS(t)
+		w.rs.with(func() { w.rs.as, w.rs.meta.AuthorizationServers = third, []string{third.URL} })
+		_, _, _ = w.call(t, h, callBody("list"))
+		if last := asks[len(asks)-1]; last.Issuer != third.URL || last.Scopes.String() != "read" || last.New.String() != "read" {
+			t.Errorf("%+v", last)
+		}
+	})
 	t.Run("CLI-13 a grant under another client_id is not used", func(t *testing.T) {
 		w := newWorld(t, nil)
 		h := w.c.HTTPClient(w.target())

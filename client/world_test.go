@@ -39,6 +39,7 @@ type asServer struct {
 	refresh  map[string]string         // good refresh tokens and their scopes
 	access   map[string]string         // good access tokens and their scopes
 	count    int
+	cookies  int    // requests with a cookie
 	redirect string // when set, the token endpoint redirects there
 }
 
@@ -72,6 +73,9 @@ func (as *asServer) with(f func()) {
 func (as *asServer) serve(w http.ResponseWriter, r *http.Request) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
+	if r.Header.Get("Cookie") != "" {
+		as.cookies++
+	}
 	at := as.at
 	if at == "" {
 		at = "/.well-known/oauth-authorization-server"

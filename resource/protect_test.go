@@ -436,6 +436,13 @@ func TestOriginAndHost(t *testing.T) {
 			}
 		})
 	}
+	t.Run("RS-19 two origins are one too many", func(t *testing.T) {
+		r := post(token, callTool("list"))
+		r.Header["Origin"] = []string{"https://inspector.test", "https://evil.test"}
+		if rec := w.ask(r); rec.Code != 403 || w.seen != nil {
+			t.Error(rec.Code)
+		}
+	})
 	t.Run("RS-19 a preflight is answered, for good origins only", func(t *testing.T) {
 		r := httptest.NewRequest(http.MethodOptions, "/mcp", nil)
 		r.Header.Set("Origin", "https://inspector.test")

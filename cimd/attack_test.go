@@ -366,6 +366,44 @@ func TestSharedKeySetStaysPinned(t *testing.T) {
 	}
 }
 
+// manyScans is a progressive JPEG whose scans are passes over the whole image in
+// thirteen bytes each.
+func manyScans(side, scans int) []byte {
+	var b bytes.Buffer
+	put := func(p ...byte) { b.Write(p) }
+	put(0xff, 0xd8, 0xff, 0xdb, 0, 67, 0)
+	put(bytes.Repeat([]byte{1}, 64)...)
+	put(0xff, 0xc2, 0, 11, 8, byte(side>>8), byte(side), byte(side>>8), byte(side), 1, 1, 0x11, 0)
+	table := func(id, symbol byte) {
+		put(0xff, 0xc4, 0, 20, id, 1)
+		put(make([]byte, 15)...)
+		put(symbol)
+	}
+	table(0x00, 0)    // every DC difference is zero
+	table(0x10, 0xe0) // the one AC symbol: 16,384 blocks without a coefficient
+	put(0xff, 0xda, 0, 8, 1, 1, 0, 0, 0, 0)
+	put(make([]byte, side/8*side/8/8)...)
+	for range scans - 1 {
+		put(0xff, 0xda, 0, 8, 1, 1, 0, 1, 63, 0, 0, 0, 0x7f)
+	}
+	put(0xff, 0xd9)
+	return b.Bytes()
+}
+
+func TestLogoOfManyScans(t *testing.T) {
+	s := newSteady(t, nil)
+	if _, err := s.redraw(manyScans(64, 10)); err != nil {
+		t.Fatalf("CONS-07 a progressive JPEG: %v", err)
+	}
+	bomb := manyScans(1024, 19_000)
+	if int64(len(bomb)) > s.cfg.Limits.LogoBytes {
+		t.Fatalf("the bomb has %d bytes and would not be read", len(bomb))
+	}
+	if _, err := s.redraw(bomb); err == nil || err.Rule != "CONS-07" {
+		t.Errorf("R1, attack CN-15: 250 kB keep a processor busy for seconds: %v", err)
+	}
+}
+
 func TestProfileThatDoesNotExist(t *testing.T) {
 	if _, err := New(Config{Profile: "cimd-99"}); err == nil || !bytes.Contains([]byte(err.Error()), []byte("cimd-99")) {
 		t.Errorf("got %v", err)

@@ -54,9 +54,26 @@ type decoder struct {
 
 var decoders = []decoder{
 	{"\x89PNG\r\n\x1a\n", png.DecodeConfig, png.Decode},
-	{"\xff\xd8\xff", jpeg.DecodeConfig, jpeg.Decode},
+	{"\xff\xd8\xff", jpeg.DecodeConfig, decodeJPEG},
 	{"GIF8?a", gif.DecodeConfig, gif.Decode},
 	{"RIFF????WEBP", webp.DecodeConfig, webp.Decode},
+}
+
+// maxScans bounds the scans of a progressive JPEG. Each may cost a pass over the
+// whole image for a dozen bytes; encoders write about ten.
+const maxScans = 64
+
+// decodeJPEG is jpeg.Decode for images with few scans. Within the coded data no
+// 0xff stands before 0xda, so that each scan is counted, and perhaps more.
+func decodeJPEG(r io.Reader) (image.Image, error) {
+	body, err := io.ReadAll(r) // from memory
+	if err != nil {
+		return nil, err
+	}
+	if n := bytes.Count(body, []byte{0xff, 0xda}); n > maxScans {
+		return nil, fmt.Errorf("jpeg: %d scans", n)
+	}
+	return jpeg.Decode(bytes.NewReader(body))
 }
 
 func (d decoder) fits(body []byte) bool {

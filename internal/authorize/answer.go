@@ -71,7 +71,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
 	case answerAllow, answerDeny:
 	case answerSwitch:
 		v.Silent = false // whoever comes back has this page before them
-		return h.signIn(w, r, v, login.Return{Reason: login.ReasonSwitch, RedirectHost: v.Request.RedirectURI})
+		return h.signIn(w, r, v, login.Return{Reason: login.ReasonSwitch, RedirectHost: v.Request.leadsTo()})
 	default:
 		return web.Refuse(http.StatusBadRequest, oauth.Refuse(oauth.InvalidRequest, "decision must be allow or deny"))
 	}

@@ -206,7 +206,7 @@ func (h *Handler) proceed(w http.ResponseWriter, r *http.Request, v *visit) erro
 		if strings.TrimSpace(v.Request.Prompt) == promptNone {
 			return untrustedSilence(v.Request.ClientID)
 		}
-		return h.signIn(w, r, v, login.Return{RedirectHost: v.Request.RedirectURI})
+		return h.signIn(w, r, v, login.Return{RedirectHost: v.Request.leadsTo()})
 	case err != nil:
 		if refusal, ok := asRefusal(err); ok {
 			return h.tellClient(w, r, a, user, refusal)

@@ -46,3 +46,24 @@ func TestThePageNamesWhatAScopeIncludes(t *testing.T) {
 		}
 	})
 }
+
+func TestTheSignInPageKnowsWhereTheAnswerMayLead(t *testing.T) {
+	for name, c := range map[string]struct{ redirect, want string }{
+		"named":    {"https://good.example.com/cb", "https://good.example.com/cb"},
+		"left out": {"", goodID},
+	} {
+		t.Run("CONS-06, AUTHZ-06 form-action allows a redirect that is "+name, func(t *testing.T) {
+			p := open(t)
+			p.dir.cold[goodID] = true
+			p.browser().authorize(asks(goodID, "redirect_uri", c.redirect))
+			if got := p.login.last.RedirectHost; got != c.want {
+				t.Errorf("before the client is known: %q", got)
+			}
+			b := p.signedIn("john")
+			b.decide(b.authorize(asks(goodID, "redirect_uri", c.redirect)), "switch")
+			if got := p.login.last.RedirectHost; got != c.want {
+				t.Errorf("after \"not you?\": %q", got)
+			}
+		})
+	}
+}

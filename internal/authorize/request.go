@@ -123,6 +123,15 @@ func (q *Request) travels() error {
 	return nil
 }
 
+// leadsTo returns where the answer may lead, before the client is known: only an
+// https address can be left out (AUTHZ-06), and the client_id stands for it.
+func (q *Request) leadsTo() string {
+	if q.RedirectURI == "" {
+		return q.ClientID
+	}
+	return q.RedirectURI
+}
+
 // query writes the request as the query of a GET.
 func (q *Request) query() string {
 	v := url.Values{}

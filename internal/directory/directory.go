@@ -148,7 +148,7 @@ func (d *Directory) Find(ctx context.Context, clientID string, mayFetch bool) (*
 		}
 	}
 	c := fromDocument(doc, set)
-	c.FirstSeen = !known
+	c.FirstSeen = row.Version == 0 // also where an operator decided about it beforehand
 	if known {
 		c.Version = row.Version
 		d.resolver.Pin(id, true)
@@ -169,7 +169,7 @@ func (d *Directory) Stored(ctx context.Context, clientID string) (*Client, error
 		return nil, err
 	}
 	if !known {
-		return nil, oauth.Refuse(oauth.InvalidClient, "the client is not known here, or did not prove who it is")
+		return nil, unknown()
 	}
 	if row.Source != SourceCIMD {
 		return d.fromRow(row), nil
@@ -271,6 +271,9 @@ func (d *Directory) snapshot(ctx context.Context, row store.Client) (*cimd.Docum
 		return doc, nil
 	}
 	kept, err := d.cfg.Store.Document(ctx, row.ID)
+	if errors.Is(err, store.ErrNotFound) { // an operator decided about it before anybody agreed to it
+		return nil, unknown()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("load the document of a client: %w", err)
 	}
@@ -288,6 +291,10 @@ func (d *Directory) snapshot(ctx context.Context, row store.Client) (*cimd.Docum
 	}
 	d.snapshots[fmt.Sprintf("%d %s", kept.Version, row.ID)] = doc
 	return doc, nil
+}
+
+func unknown() error {
+	return oauth.Refuse(oauth.InvalidClient, "the client is not known here, or did not prove who it is")
 }
 
 func (d *Directory) registered(row store.Client) (*Client, error) {

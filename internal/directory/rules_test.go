@@ -105,3 +105,29 @@ func TestAStoredDocumentUnderStricterRules(t *testing.T) {
 		}
 	})
 }
+
+func TestAClientBlockedBeforeItWasUsed(t *testing.T) {
+	h := open(t)
+	const id = "https://good.test/c.json"
+	for _, state := range []string{directory.StateBlocked, directory.StateAllowed} {
+		if err := h.store.SetClientState(t.Context(), id, state, "test", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		t.Run("REV-06, URL-15 it has no document, which is no failure of ours: "+state, func(t *testing.T) {
+			if _, err := h.dir.Stored(t.Context(), id); oauth.AsError(err).Code != oauth.InvalidClient {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	t.Run("CONS-11 nobody has agreed to it yet", func(t *testing.T) {
+		h.net.Host("good.test").ServeClient("/c.json", nil)
+		c, err := h.dir.Find(t.Context(), id, true)
+		if err != nil || !c.FirstSeen {
+			t.Fatalf("%+v, %v", c, err)
+		}
+		h.agree(t, c)
+		if c, err = h.dir.Find(t.Context(), id, true); err != nil || c.FirstSeen {
+			t.Errorf("%+v, %v", c, err)
+		}
+	})
+}

@@ -148,6 +148,7 @@ func (l *Login) answerLogin(w http.ResponseWriter, r *http.Request) error {
 		if done, err := l.signedInMeanwhile(w, r, ret); done || err != nil {
 			return err
 		}
+		l.note(r, "", "form", "AUTHZ-27")
 		view.Problem = "This page was open for too long, or your browser keeps no cookies for " + l.cfg.Edge.Host() + ". Please try again."
 		return l.showLogin(w, r, ret, view, http.StatusBadRequest)
 	}

@@ -73,3 +73,17 @@ func TestNobodySignsInUnrecorded(t *testing.T) {
 		}
 	})
 }
+
+func TestARefusedFormIsNoted(t *testing.T) {
+	h := newHouse(t, nil)
+	t.Run("POL-07, attack CN-11: the form of another browser leaves an event", func(t *testing.T) {
+		v := typed(h.browser().get("/login").Body.String())
+		h.browser().post("/login", v)
+		if err := h.audit.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.events.of(audit.TypeLoginFailed); len(got) != 1 || got[0].Rule != "AUTHZ-27" || got[0].Ref == "" {
+			t.Errorf("%+v", got)
+		}
+	})
+}

@@ -96,14 +96,19 @@ func fold(name string) string {
 	return strings.ToLower(strings.TrimSpace(name[:min(len(name), maxName)]))
 }
 
-// refused notes a failed attempt and returns why. What was typed is not noted:
-// people type passwords into the wrong field.
+// refused notes a failed attempt and returns why.
 func (l *Login) refused(r *http.Request, userID, code string, why error) error {
+	l.note(r, userID, code, "POL-08")
+	return why
+}
+
+// note writes the event of an attempt that led nowhere. What was typed is not
+// noted: people type passwords into the wrong field.
+func (l *Login) note(r *http.Request, userID, code, rule string) {
 	l.cfg.Audit.Note(audit.Event{
 		Time: l.cfg.Now(), Type: audit.TypeLoginFailed, Ref: web.Ref(r.Context()), User: userID,
-		IP: web.ClientIP(r.Context()).String(), Code: code, Rule: "POL-08",
+		IP: web.ClientIP(r.Context()).String(), Code: code, Rule: rule,
 	})
-	return why
 }
 
 // device returns the identifier of this browser if somebody signed in to the

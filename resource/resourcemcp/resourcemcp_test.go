@@ -3,6 +3,7 @@ package resourcemcp_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -206,6 +207,52 @@ func TestHandler(t *testing.T) {
 		defer s.Close()
 		if _, err := call(t, s, "create"); err == nil || w.created.Load() != 0 {
 			t.Error("a tool ran without a token:", err)
+		}
+	})
+	t.Run("RS-18 and on whether the token is enough for it", func(t *testing.T) {
+		w := newWorld(t, nil)
+		sdk := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return w.server }, &mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true})
+		h := resourcemcp.WithTokenInfo(sdk) // as if the guard had read something else
+		for tool, want := range map[string]bool{"whoami": true, "create": false, "unheard_of": false} {
+			r := httptest.NewRequest("POST", "/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tool+`","arguments":{}}}`))
+			r.Header.Set("Content-Type", "application/json")
+			r.Header.Set("Accept", "application/json, text/event-stream")
+			tok := resource.Token{Issuer: w.issuer, Subject: "john", Scopes: oauth.Scopes{"mcp:read"}, Expires: time.Now().Add(time.Hour)}
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, r.WithContext(resource.NewContext(r.Context(), tok)))
+			if got := strings.Contains(rec.Body.String(), `"result"`); got != want || w.created.Load() != 0 {
+				t.Errorf("%s: %d %s", tool, rec.Code, rec.Body)
+			}
+		}
+	})
+	t.Run("RS-32, attack RS-17: the SDK's stream ends with the token that opened it", func(t *testing.T) {
+		w := newWorld(t, nil)
+		b := &bearer{}
+		long := w.token(t, "john", "mcp:read")
+		b.token.Store(&long)
+		s := w.connect(t, b)
+		short, err := w.key.Sign("at+jwt", map[string]any{
+			"iss": w.issuer, "aud": w.target, "sub": "john", "client_id": "https://app.test/c.json", "scope": "mcp:read",
+			"exp": float64(time.Now().Add(300*time.Millisecond).UnixMilli()) / 1000,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		r, _ := http.NewRequestWithContext(ctx, "GET", w.target, nil)
+		r.Header.Set("Accept", "text/event-stream")
+		r.Header.Set("Authorization", "Bearer "+short)
+		r.Header.Set("Mcp-Session-Id", s.ID())
+		r.Header.Set("Mcp-Protocol-Version", s.InitializeResult().ProtocolVersion)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		_, err = io.ReadAll(resp.Body)
+		if resp.StatusCode != 200 || ctx.Err() != nil {
+			t.Error(resp.StatusCode, err, ctx.Err())
 		}
 	})
 }

@@ -44,6 +44,7 @@ func hmacked(claims map[string]any, secret []byte) string {
 // TestAssertions presents each bad assertion with a good code, which survives
 // them all.
 func TestAssertions(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john := h.john()
 	k := h.keyed(nil, jose.ES256, jose.RS256)
@@ -182,6 +183,7 @@ func TestAssertions(t *testing.T) {
 }
 
 func TestAssertionsThatAreGood(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john := h.john()
 	k := h.keyed(nil, jose.ES256, jose.RS256, jose.PS256, jose.EdDSA)
@@ -251,6 +253,7 @@ func TestAssertionsThatAreGood(t *testing.T) {
 }
 
 func TestKeySets(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john, host := h.john(), h.Net.Host("keyed.test")
 	k := h.keyed(nil, jose.ES256)
@@ -358,6 +361,7 @@ func renamed(t *testing.T, p jose.Private, kid string) []byte {
 }
 
 func TestKeysInDocuments(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john := h.john()
 	private := newKey(t, jose.ES256)
@@ -422,6 +426,7 @@ func TestKeysInDocuments(t *testing.T) {
 
 // TestDowngrade is about a client that has keys and may also do without.
 func TestDowngrade(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john := h.john()
 	k := h.keyed(map[string]any{"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}}, jose.ES256)

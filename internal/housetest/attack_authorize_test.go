@@ -16,6 +16,7 @@ import (
 
 // TestRedirectURIs asks for the answer at places that the client does not list.
 func TestRedirectURIs(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john, rec, good := h.john(), &records{h: h}, h.Net.Host("good.test")
 	h.grant(john) // even for a client that John agreed to
@@ -133,6 +134,7 @@ var bad = []struct {
 // TestBadRequestsOfStrangers looks at the same requests from three distances:
 // a stranger's document is never told by itself, one that John agreed to is.
 func TestBadRequestsOfStrangers(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john, rec := h.john(), &records{h: h}
 	nobody := h.Person()
@@ -171,6 +173,7 @@ func TestBadRequestsOfStrangers(t *testing.T) {
 }
 
 func TestWhatIsNeverRedirected(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john := h.john()
 	h.grant(john)
@@ -256,6 +259,7 @@ func (h *House) send(method, address, body string, edit ...func(*http.Request)) 
 }
 
 func TestMethodsAndHosts(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	for _, method := range []string{http.MethodHead, http.MethodPut, http.MethodOptions, http.MethodDelete, http.MethodPatch} {
 		t.Run("AUTHZ-22, attack AZ-20: "+method+" /authorize", func(t *testing.T) {
@@ -302,6 +306,7 @@ func TestMethodsAndHosts(t *testing.T) {
 }
 
 func TestPromptNone(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john, nobody := h.john(), h.Person()
 	loop := h.Net.Host("good.test").ServeClient("/loop.json", map[string]any{"redirect_uris": []string{"http://127.0.0.1/cb"}})
@@ -334,6 +339,7 @@ func TestPromptNone(t *testing.T) {
 
 // TestRegisteredClients: what an operator wrote down is trusted to be told.
 func TestRegisteredClients(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	s := h.Store()
 	if err := s.RegisterClient(t.Context(), store.Client{

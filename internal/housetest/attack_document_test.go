@@ -11,6 +11,7 @@ import (
 // row is a member with its value as JSON; "~" means that the text is the whole
 // document.
 func TestDocumentsThatAreRefused(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john, rec, good := h.john(), &records{h: h}, h.Net.Host("good.test")
 	uris := func(list string) string { return `"redirect_uris":` + list }
@@ -125,6 +126,7 @@ func TestDocumentsThatAreRefused(t *testing.T) {
 // TestDocumentsThatAreTolerated: what a document says beyond what we need stops
 // nobody, and gives nobody more.
 func TestDocumentsThatAreTolerated(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john, good := h.john(), h.Net.Host("good.test")
 	n := 0
@@ -206,6 +208,7 @@ func TestDocumentsThatAreTolerated(t *testing.T) {
 }
 
 func TestPolicies(t *testing.T) {
+	t.Parallel()
 	h := New(t, "policy: {default: allow}", `policy:
   default: ask
   rules:
@@ -258,6 +261,7 @@ func TestPolicies(t *testing.T) {
 }
 
 func TestCIMDIsOff(t *testing.T) {
+	t.Parallel()
 	h := New(t, "enabled: true", "enabled: false")
 	john := h.john()
 	before := h.fetches()
@@ -273,6 +277,7 @@ func TestCIMDIsOff(t *testing.T) {
 // TestStrangersCauseNothing: without a session there is no fetch, and nothing is
 // written down but a sample of refusals.
 func TestStrangersCauseNothing(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	nobody := h.Person()
 	before := h.fetches()

@@ -42,6 +42,7 @@ func response(body []byte, header ...string) cimdtest.Response {
 // TestAnswersThatAreNoDocument lets a host answer in every wrong way. None is
 // cached: the same host is heard again once it is mended.
 func TestAnswersThatAreNoDocument(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john, rec, good := h.john(), &records{h: h}, h.Net.Host("good.test")
 	pad := func(path string, n int) []byte {
@@ -146,7 +147,7 @@ func TestAnswersThatAreNoDocument(t *testing.T) {
 // TestHostsThatCannotBeReached: from outside, a forbidden address and a broken
 // network are one and the same.
 func TestHostsThatCannotBeReached(t *testing.T) {
-	h := New(t, "allow_test_names: true}", "allow_test_names: true, timeout: 400ms}")
+	h := New(t, "allow_test_names: true}", "allow_test_names: true, timeout: 500ms}")
 	john, rec := h.john(), &records{h: h}
 	host := func(name string, set func(*cimdtest.Host)) string {
 		x := h.Net.Host(name + ".test")
@@ -271,6 +272,7 @@ func TestHostsThatCannotBeReached(t *testing.T) {
 
 // TestCacheHeaders walks the clock past each lifetime.
 func TestCacheHeaders(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john, good := h.john(), h.Net.Host("good.test")
 	n := 0
@@ -435,6 +437,7 @@ func TestCacheHeaders(t *testing.T) {
 // TestOddFraming: what net/http lets pass is still one exact document within the
 // limit, and what follows it on the connection is nobody's answer.
 func TestOddFraming(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john, good := h.john(), h.Net.Host("good.test")
 	const smuggled = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"

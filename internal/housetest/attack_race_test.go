@@ -15,7 +15,7 @@ import (
 // Bounds of a race. The store's own contract runs far more of them; here it is
 // about the way through the whole server.
 const (
-	rounds = 50
+	rounds = 25
 	racers = 16
 )
 
@@ -123,7 +123,7 @@ func TestRaces(t *testing.T) {
 		}
 	})
 	t.Run("CONS-06, attack CN-07: 16 answers to one consent page, one code", func(t *testing.T) {
-		for range rounds / 2 {
+		for range rounds {
 			f, cookie := john.question(h)
 			answers, err := race(func() (Answer, error) {
 				return h.TryPost(t.Context(), "/consent", f.Values, header("Cookie", cookie), header("Origin", Issuer), header("Sec-Fetch-Site", "same-origin"))

@@ -15,6 +15,7 @@ import (
 // TestCodesAtTheTokenEndpoint spoils one thing of a good request at a time. The
 // code survives every one of them: what is refused consumes nothing.
 func TestCodesAtTheTokenEndpoint(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john := h.john()
 	other := h.Net.Host("other.test").ServeClient("/c.json", map[string]any{"redirect_uris": []string{Redirect}})
@@ -91,6 +92,7 @@ func TestCodesAtTheTokenEndpoint(t *testing.T) {
 }
 
 func TestRequestsThatAreNoForms(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	code := h.john().Code(h.Authorize())
 	good := CodeForm(code).Encode()
@@ -159,6 +161,7 @@ func TestRequestsThatAreNoForms(t *testing.T) {
 }
 
 func TestReplayEndsTheGrant(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john := h.john()
 	t.Run("TOK-03, attack TK-01: a code that comes back ends what it bought", func(t *testing.T) {
@@ -220,6 +223,7 @@ func TestReplayEndsTheGrant(t *testing.T) {
 }
 
 func TestRefreshOnlyNarrows(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john := h.john()
 	other := h.Net.Host("other.test").ServeClient("/c.json", map[string]any{"redirect_uris": []string{Redirect}})
@@ -253,6 +257,7 @@ func TestRefreshOnlyNarrows(t *testing.T) {
 
 // TestRefreshAfterSomethingChanged is about what happens between two refreshes.
 func TestRefreshAfterSomethingChanged(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	good := h.Net.Host("good.test")
 	john := h.john()
@@ -348,6 +353,7 @@ func TestRefreshAfterSomethingChanged(t *testing.T) {
 }
 
 func TestRevocationAndIntrospection(t *testing.T) {
+	t.Parallel()
 	h := New(t, "policy: {default: allow}", `  - id: https://notes.test/
     name: Notes
     introspection_secret_sha256: 2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b
@@ -420,6 +426,7 @@ policy: {default: allow}`)
 // TestNothingLeaksIntoTheAudit walks a flow and looks for its secrets in
 // everything that is kept.
 func TestNothingLeaksIntoTheAudit(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	p := h.john()
 	code := p.Code(h.Authorize())

@@ -15,6 +15,7 @@ import (
 // TestClientIDsThatAreNoClients sends each client_id that must be refused by a
 // person who is signed in, for whom the server would fetch.
 func TestClientIDsThatAreNoClients(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john, rec := h.john(), &records{h: h}
 	for _, host := range []string{"xn--good-.test", "xn--a.test", "good.test.", "localhost", "intranet", "go\u00adod.test"} {
@@ -127,6 +128,7 @@ func consents(t *testing.T, h *House, p *Person, changes ...string) string {
 }
 
 func TestClientIDsAreComparedByteForByte(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john, rec, good := h.john(), &records{h: h}, h.Net.Host("good.test")
 	upper := good.URL("/c.json")
@@ -192,6 +194,7 @@ func TestClientIDsAreComparedByteForByte(t *testing.T) {
 // TestSwitchesForClientIDs turns on what is off by default: one switch each,
 // the same at every endpoint.
 func TestSwitchesForClientIDs(t *testing.T) {
+	t.Parallel()
 	h := New(t, "allow_test_names: true}", "allow_test_names: true, allow_query: true, allow_root_path: true}")
 	john, good := h.john(), h.Net.Host("good.test")
 	for _, path := range []string{"/", "/q.json?v=1"} {

@@ -37,6 +37,7 @@ var quirks = map[string]quirk{
 // TestEveryKnownClientSignsIn walks each published client through all legs, with
 // the behaviour that was seen on the wire.
 func TestEveryKnownClientSignsIn(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john, published := h.john(), map[string]jose.Private{} // by host: both ChatGPT shapes share one jwks_uri
 	for _, s := range cimdtest.Shapes() {
@@ -192,6 +193,7 @@ func (v visitor) redeem(code string) Answer {
 
 // TestKnownClientsThatCannotComeIn are the ones that must be told why.
 func TestKnownClientsThatCannotComeIn(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john := h.john()
 	t.Run("DOC-09: a FastMCP wildcard is no pattern, and the page says so", func(t *testing.T) {

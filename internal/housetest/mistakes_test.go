@@ -125,7 +125,7 @@ func TestMistakesOfOthers(t *testing.T) {
 // TestManyAtOnce runs whole sign-ins side by side: nothing waits for itself.
 func TestManyAtOnce(t *testing.T) {
 	h := New(t)
-	const people = 12
+	const people = 6
 	var wg sync.WaitGroup
 	browsers := make([]*Person, people)
 	for i := range people {
@@ -188,6 +188,7 @@ func wander(h *House, p *Person, id string) error {
 // TestRealKeysOfRealClients holds the two algorithms that published clients use
 // against the whole server (CAUTH-07).
 func TestRealKeysOfRealClients(t *testing.T) {
+	t.Parallel()
 	h := New(t)
 	john := h.john()
 	for _, alg := range []string{jose.RS256, jose.ES256} {

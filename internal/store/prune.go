@@ -8,9 +8,12 @@ import (
 
 // How long rows stay after they have lost their use.
 const (
-	// ReplayWindow keeps spent codes and refresh tokens past their expiry, so
-	// that a replay is still told apart from noise.
+	// ReplayWindow keeps spent codes past their expiry, so that a replay is still
+	// told apart from noise.
 	ReplayWindow = 24 * time.Hour
+	// FamilyHistory keeps refresh tokens past their expiry: for so long others of
+	// their family may live on, and one that comes back ends them (TOK-11).
+	FamilyHistory = 90 * 24 * time.Hour
 	// ClockMargin keeps single-use marks past their expiry, so that a clock
 	// which is a little late cannot accept one twice.
 	ClockMargin = 5 * time.Minute
@@ -39,7 +42,7 @@ var prunings = []struct {
 	{GrantHistory, `DELETE FROM consents WHERE (user_id, client_id, resource) IN
 		(SELECT user_id, client_id, resource FROM consents WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2)`},
 	{ReplayWindow, `DELETE FROM codes WHERE hash IN (SELECT hash FROM codes WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
-	{ReplayWindow, `DELETE FROM refresh_tokens WHERE hash IN (SELECT hash FROM refresh_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
+	{FamilyHistory, `DELETE FROM refresh_tokens WHERE hash IN (SELECT hash FROM refresh_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{ReplayWindow, `DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{ClockMargin, `DELETE FROM consent_nonces WHERE hash IN (SELECT hash FROM consent_nonces WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{ClockMargin, `DELETE FROM spent_ids WHERE hash IN (SELECT hash FROM spent_ids WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},

@@ -9,8 +9,9 @@ import (
 )
 
 // FindRefresh returns a refresh token and its grant in one indexed read. A token
-// that was used is returned without an error and with Used set: the caller
-// decides between the grace of a lost answer and reuse (TOK-11, TOK-12). With
+// that was used is returned without an error and with Used set, also past its
+// expiry: the caller decides between the grace of a lost answer and reuse, which
+// ends a family that lives on (TOK-11, TOK-12). With
 // ErrEnded (the grant has ended or its user is disabled), ErrBlocked (the client
 // is not allowed) and ErrExpired both are returned too.
 func (s *Store) FindRefresh(ctx context.Context, h Hash, now time.Time) (Refresh, Grant, error) {
@@ -39,7 +40,7 @@ func (s *Store) FindRefresh(ctx context.Context, h Hash, now time.Time) (Refresh
 	if err := g.err(); err != nil {
 		return r, g.Grant, wrap("find refresh token", err)
 	}
-	if !now.Before(r.Expires) {
+	if !r.Used && !now.Before(r.Expires) {
 		return r, g.Grant, wrap("find refresh token", ErrExpired)
 	}
 	return r, g.Grant, nil

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/clientauth"
@@ -97,12 +98,18 @@ func (h *Handler) lost(ctx context.Context, is *issue) error {
 	return h.repeat(ctx, is)
 }
 
+// clocksApart is how far in the future the rotation may lie: the clocks of two
+// replicas differ. What lies further ahead was written before a clock was moved
+// back, and no grace lasts until the clock is there again (FA-11, FA-12).
+const clocksApart = 2 * time.Minute
+
 // again handles a refresh token that was rotated before. Within the grace, and
 // as long as nobody used the successor, the answer may have been lost on its way:
 // the same successor is taken out of its seal (RF-02, RF-03). There is never a
 // second chain. Everything else is reuse (RF-01).
 func (h *Handler) again(ctx context.Context, is *issue) error {
-	if r := is.refresh; !r.SuccessorUsed && len(r.Grace) > 0 && is.now.Sub(r.UsedAt) <= h.cfg.Grace {
+	since := is.now.Sub(is.refresh.UsedAt)
+	if r := is.refresh; !r.SuccessorUsed && len(r.Grace) > 0 && -clocksApart <= since && since <= h.cfg.Grace {
 		var err error
 		is.successor, err = openGrace(is.refreshToken, is.grant.ID, r.Grace)
 		return err

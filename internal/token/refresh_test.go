@@ -203,6 +203,36 @@ func TestReuse(t *testing.T) {
 			t.Fatalf("scope %q", r.get("scope"))
 		}
 	})
+	t.Run("TOK-11, attack RF-01: an old refresh token that comes back after weeks ends the family as well", func(t *testing.T) {
+		h := newHouse(t)
+		id, stolen := h.signedIn(t, public)
+		thief := h.ok(t, refreshForm(public, stolen)).get("refresh_token")
+		for range 7 { // the thief goes on, the owner is away
+			h.clock.move(10 * 24 * time.Hour)
+			thief = h.ok(t, refreshForm(public, thief)).get("refresh_token")
+			if _, err := h.store.Prune(t.Context(), h.clock.now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.refused(t, oauth.InvalidGrant, refreshForm(public, stolen))
+		if events := h.events(t, audit.TypeReuse); h.active(t, id) || len(events) != 1 {
+			t.Fatalf("the thief's chain still lives; events %v", events)
+		}
+		h.refused(t, oauth.InvalidGrant, refreshForm(public, thief))
+	})
+	t.Run("TOK-12, attack FA-11, attack FA-12: a clock that went back does not lengthen the grace", func(t *testing.T) {
+		h := newHouse(t)
+		h.clock.move(time.Hour)
+		id, first := h.signedIn(t, public)
+		h.ok(t, refreshForm(public, first))
+		h.clock.move(-90 * time.Second) // another replica has another clock
+		h.ok(t, refreshForm(public, first))
+		h.clock.move(-time.Hour)
+		h.refused(t, oauth.InvalidGrant, refreshForm(public, first))
+		if h.active(t, id) {
+			t.Fatal("the grant still lives")
+		}
+	})
 	t.Run("TOK-23 what is kept for the grace opens with the old token only", func(t *testing.T) {
 		sealed, err := sealGrace("old", "grant", "next")
 		if err != nil {

@@ -81,7 +81,26 @@ var tokenChecks = []Check{
 		err = errors.Join(err, ferr, same("expiry", next.Expires, absolute), same("absolute expiry", next.Absolute, absolute))
 		return errors.Join(err, is("rotate at the end of the family", h.RotateRefresh(ctx, rotation(a, 2), absolute), store.ErrExpired))
 	}},
-	{"a spent refresh token stays spent when its short-lived successor was pruned", func(ctx context.Context, h *House) error {
+	{"TOK-11 a refresh token that was used is found as such past its expiry, as long as its family lives", func(ctx context.Context, h *House) error {
+		a, err := h.family(ctx)
+		if err != nil {
+			return err
+		}
+		day := 24 * time.Hour
+		for i := 1; i <= 8; i++ {
+			now := Noon.Add(time.Duration(i) * 10 * day)
+			r := rotation(a, i)
+			r.New.Expires = now.Add(14 * day)
+			_, perr := h.Prune(ctx, now)
+			err = errors.Join(err, perr, h.RotateRefresh(ctx, r, now))
+		}
+		now := Noon.Add(89 * day)
+		_, perr := h.Prune(ctx, now)
+		old, g, ferr := h.FindRefresh(ctx, refreshOf(a, 1), now)
+		return errors.Join(err, perr, ferr, same("used", old.Used, true), same("grant", g.ID, a.Grant.ID),
+			is("rotate", h.RotateRefresh(ctx, rotation(a, 1), now), store.ErrSpent))
+	}},
+	{"a spent refresh token stays spent when its short-lived successor has expired", func(ctx context.Context, h *House) error {
 		a, err := h.family(ctx)
 		if err != nil {
 			return err
@@ -93,7 +112,7 @@ var tokenChecks = []Check{
 		_, perr := h.Prune(ctx, later)
 		old, _, ferr := h.FindRefresh(ctx, refreshOf(a, 1), later)
 		_, _, gone := h.FindRefresh(ctx, refreshOf(a, 2), later)
-		return errors.Join(err, perr, ferr, same("used", old.Used, true), is("the successor", gone, store.ErrNotFound),
+		return errors.Join(err, perr, ferr, same("used", old.Used, true), is("the successor", gone, store.ErrExpired),
 			is("rotate again", h.RotateRefresh(ctx, rotation(a, 1), later), store.ErrSpent))
 	}},
 	{"TOK-16 what no longer stands is not refreshed, in the same commit", standing},

@@ -262,4 +262,3 @@ func (h *house) callback(ctx context.Context, address string) error {
 	}
 	return resp.Body.Close()
 }
-

@@ -16,7 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -170,7 +169,8 @@ func (n node) openid(alg string) func(context.Context, *house) (string, error) {
 	return func(ctx context.Context, h *house) (string, error) {
 		name, change, env := "openid-client-"+strings.ToLower(cmp.Or(alg, "none")), map[string]any{}, []string(nil)
 		if alg != "" {
-			key, err := jose.Generate(alg)
+			jwks := strings.TrimSuffix(h.clientID(name), "client.json") + "jwks.json"
+			key, err := h.publishKey(jwks, alg)
 			if err != nil {
 				return "", err
 			}
@@ -178,12 +178,6 @@ func (n node) openid(alg string) func(context.Context, *house) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			set, err := jose.MarshalSet(key.Public())
-			if err != nil {
-				return "", err
-			}
-			jwks := strings.TrimSuffix(h.clientID(name), "client.json") + "jwks.json"
-			h.docs.put(jwks, page{set, http.Header{"Content-Type": {"application/jwk-set+json"}}})
 			change = map[string]any{
 				"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_signing_alg": alg, "jwks_uri": jwks,
 			}

@@ -34,6 +34,10 @@ type house struct {
 	ca       *authority
 	docs     *documents
 
+	stop    context.CancelFunc
+	started bool
+	ended   chan struct{} // closed when the server has ended
+
 	mu  sync.Mutex // guards log
 	log bytes.Buffer
 }
@@ -44,38 +48,59 @@ const user = "john"
 // publish on loopback; over https it runs as in production, and documents are
 // reached under their names by way of an egress proxy.
 func startHouse(ctx context.Context, binary, scheme string) (*house, error) {
-	h := &house{scheme: scheme, password: oauth.RandomToken(12)}
-	var err error
-	if h.dir, err = os.MkdirTemp("", "bonafide-interop-"); err != nil {
+	h := &house{scheme: scheme, password: oauth.RandomToken(12), ended: make(chan struct{})}
+	ctx, h.stop = context.WithCancel(ctx)
+	if err := h.build(ctx, binary); err != nil {
+		h.close()
 		return nil, err
 	}
-	context.AfterFunc(ctx, func() { os.RemoveAll(h.dir) })
+	return h, nil
+}
+
+// close stops the server, waits for its end and removes what it wrote.
+func (h *house) close() {
+	if h == nil {
+		return
+	}
+	h.stop()
+	if h.started {
+		<-h.ended
+	}
+	if err := os.RemoveAll(h.dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+}
+
+func (h *house) build(ctx context.Context, binary string) (err error) {
+	if h.dir, err = os.MkdirTemp("", "bonafide-interop-"); err != nil {
+		return err
+	}
 	if h.ca, err = newAuthority(h.dir); err != nil {
-		return nil, err
+		return err
 	}
 	if h.docs, err = startDocuments(ctx, h.ca); err != nil {
-		return nil, err
+		return err
 	}
 	mcpAt, err := listen(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	h.resource = h.origin(mcpAt.Addr()) + "/mcp"
 	serverAt, err := listen(ctx) // finds a free port
 	if err != nil {
-		return nil, err
+		return err
 	}
 	h.issuer = h.origin(serverAt.Addr())
 	if err := serverAt.Close(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := h.startServer(ctx, binary, serverAt.Addr().String()); err != nil {
-		return nil, err
+		return err
 	}
 	if err := h.startTools(ctx, mcpAt); err != nil {
-		return nil, err
+		return err
 	}
-	return h, h.startPerson(ctx)
+	return h.startPerson(ctx)
 }
 
 func (h *house) origin(a net.Addr) string {
@@ -174,10 +199,10 @@ func (h *house) serve(ctx context.Context, binary string, args []string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	h.started = true
 	ready := make(chan struct{})
-	ended := make(chan struct{})
 	go func() {
-		defer close(ended)
+		defer close(h.ended)
 		s := bufio.NewScanner(stderr)
 		s.Buffer(nil, 1<<20)
 		for s.Scan() {
@@ -191,19 +216,14 @@ func (h *house) serve(ctx context.Context, binary string, args []string) error {
 		}
 		_ = cmd.Wait() // the log says why
 	}()
-	running.Add(1)
-	go func() { <-ended; running.Done() }()
 	select {
 	case <-ready:
 		return nil
-	case <-ended:
+	case <-h.ended:
 	case <-time.After(20 * time.Second):
 	}
 	return errors.New("the server is not ready: " + h.said(2000))
 }
-
-// running counts the servers that have not ended.
-var running sync.WaitGroup
 
 // said returns the end of the server's log.
 func (h *house) said(n int) string {

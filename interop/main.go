@@ -32,7 +32,6 @@ func main() {
 	code := judge(ctx)
 	cancel()
 	stop()
-	running.Wait() // the servers end and their directories go
 	os.Exit(code)
 }
 
@@ -89,11 +88,7 @@ func (t *table) clients(ctx context.Context, n node, nodeErr error) {
 		if err == nil {
 			h, err = startHouse(ctx, binary, scheme)
 		}
-		for _, c := range []struct {
-			name string
-			node bool
-			do   func(context.Context, *house) (string, error)
-		}{
+		list := []client{
 			{"Go MCP SDK v1.8.0", false, goSDK},
 			{"TypeScript SDK " + version(sdk+"sdk"), true, n.typescript(sdk + "sdk")},
 			{"TypeScript client " + version(sdk+"client"), true, n.typescript(sdk + "client")},
@@ -102,7 +97,11 @@ func (t *table) clients(ctx context.Context, n node, nodeErr error) {
 			{"openid-client, private_key_jwt RS256", true, n.openid("RS256")},
 			{"openid-client, private_key_jwt EdDSA", true, n.openid("EdDSA")},
 			{"MCP conformance " + version(sdk+"conformance") + ", authorization", true, n.conformance},
-		} {
+		}
+		if scheme == "https" { // their documents stand under https names
+			list = append(list, client{"documents that clients publish", false, shapes})
+		}
+		for _, c := range list {
 			t.add(ctx, c.name, scheme, time.Minute, func(ctx context.Context) (string, error) {
 				switch {
 				case err != nil:
@@ -117,7 +116,14 @@ func (t *table) clients(ctx context.Context, n node, nodeErr error) {
 				return detail, err
 			})
 		}
+		h.close()
 	}
+}
+
+type client struct {
+	name string
+	node bool // needs Node
+	do   func(context.Context, *house) (string, error)
 }
 
 // build makes the release binary as `make build` does.

@@ -3,7 +3,10 @@ package store
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
+
+	"github.com/bonafide-id/bonafide/internal/audit"
 )
 
 // How long rows stay after they have lost their use.
@@ -14,9 +17,12 @@ const (
 	// FamilyHistory keeps refresh tokens past their expiry: for so long others of
 	// their family may live on, and one that comes back ends them (TOK-11).
 	FamilyHistory = 90 * 24 * time.Hour
-	// ClockMargin keeps single-use marks past their expiry, so that a clock
-	// which is a little late cannot accept one twice.
+	// ClockMargin keeps marks of what must not count again past their expiry, so
+	// that a clock which is a little late cannot accept one twice.
 	ClockMargin = 5 * time.Minute
+	// Mistrust keeps all such marks after the clock was moved: what expired by
+	// the one reading may be good by the next (FA-11).
+	Mistrust = 24 * time.Hour
 	// GrantHistory keeps ended grants and consents for those who ask what was.
 	GrantHistory = 90 * 24 * time.Hour
 	// CacheLife keeps entries of the document cache that nobody saved again.
@@ -27,7 +33,8 @@ const (
 // steps.
 const pruneStep = 500
 
-// prunings are the statements of Prune, each with how old a row must be.
+// prunings are the statements of Prune, each with how old a row must be. Those
+// with ClockMargin remove marks: without one, something would count again.
 var prunings = []struct {
 	keep  time.Duration
 	query string
@@ -50,25 +57,79 @@ var prunings = []struct {
 	{CacheLife, `DELETE FROM cache WHERE key IN (SELECT key FROM cache WHERE saved_at < $1 ORDER BY saved_at LIMIT $2)`},
 }
 
+// moved notices when the clock was set, by comparing the time of day with the
+// time that passed on the monotonic clock.
+type moved struct {
+	mu       sync.Mutex // guards all below
+	last     time.Time  // when it was asked before
+	mistrust time.Duration
+}
+
+// jump is how far the two clocks may drift apart between two looks.
+const jump = time.Minute
+
+// by returns how far the clock was moved since the last call, 0 for not at all,
+// and whether the time of day is to be trusted. Times without a monotonic
+// reading are taken at their word.
+func (m *moved) by(now time.Time, passed func(from, to time.Time) time.Duration) (leap time.Duration, trusted bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.last.IsZero() {
+		elapsed := passed(m.last, now)
+		m.mistrust = max(0, m.mistrust-elapsed)
+		if leap = now.Round(0).Sub(m.last.Round(0)) - elapsed; leap.Abs() > jump {
+			m.mistrust = Mistrust
+		} else {
+			leap = 0
+		}
+	}
+	m.last = now
+	return leap, m.mistrust == 0
+}
+
+// monotonic is the time that really passed.
+func monotonic(from, to time.Time) time.Duration { return to.Sub(from) }
+
 // Prune ends grants that ran out and removes what has lost its use, in short
 // steps that let other changes through (DS-13). It returns how many rows it
-// touched and stops early when ctx ends. The audit is never pruned here.
+// touched and stops early when ctx ends. The audit is never pruned here. When it
+// finds that the clock was moved it says so in the audit, and for a day it leaves
+// the marks of what must not count again, so that no clock can wipe them out.
 func (s *Store) Prune(ctx context.Context, now time.Time) (n int, err error) {
+	leap, trusted := s.moved.by(now, s.passed)
+	if leap != 0 {
+		err := s.AppendEvents(ctx, audit.Event{Time: now, Type: audit.TypeConfig, Code: "clock_moved", Data: map[string]string{"by": leap.String()}})
+		if err != nil {
+			return 0, fmt.Errorf("prune: %w", err)
+		}
+	}
 	for _, p := range prunings {
-		for {
-			var touched int64
-			err := s.write(ctx, func(t *tx) (err error) {
-				touched, err = t.exec(p.query, micros(now.Add(-p.keep)), pruneStep)
-				return err
-			})
-			if err != nil {
-				return n, fmt.Errorf("prune: %w", err)
-			}
-			n += int(touched)
-			if touched < pruneStep {
-				break
-			}
+		if p.keep == ClockMargin && !trusted {
+			continue
+		}
+		touched, err := s.sweep(ctx, p.query, now.Add(-p.keep))
+		n += touched
+		if err != nil {
+			return n, fmt.Errorf("prune: %w", err)
 		}
 	}
 	return n, nil
+}
+
+// sweep runs one statement of Prune until it finds nothing more.
+func (s *Store) sweep(ctx context.Context, query string, before time.Time) (n int, err error) {
+	for {
+		var touched int64
+		err := s.write(ctx, func(t *tx) (err error) {
+			touched, err = t.exec(query, micros(before), pruneStep)
+			return err
+		})
+		if err != nil {
+			return n, err
+		}
+		n += int(touched)
+		if touched < pruneStep {
+			return n, nil
+		}
+	}
 }

@@ -30,6 +30,8 @@ type Store struct {
 	closing chan struct{} // closed by Close
 	stopped chan struct{} // closed by the writer when no job will run any more
 	closed  atomic.Bool
+	moved   moved                                  // whether the clock was, for Prune
+	passed  func(from, to time.Time) time.Duration // monotonic; a test has its own
 
 	jobs, commits, retries atomic.Uint64
 }
@@ -57,7 +59,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{
-		now: c.Now, log: c.Logger, writes: w, reads: r,
+		now: c.Now, log: c.Logger, writes: w, reads: r, passed: monotonic,
 		queue:   make(chan *job, c.Queue),
 		closing: make(chan struct{}),
 		stopped: make(chan struct{}),

@@ -1,0 +1,83 @@
+package store
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/audit"
+)
+
+// TestTheClockIsMoved: the time of day leaps while little time passes.
+func TestTheClockIsMoved(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		leap time.Duration
+	}{
+		{"attack FA-11, CAUTH-06, REV-06: an hour ahead and back", time.Hour},
+		{"attack FA-11, CAUTH-06, REV-06: five years ahead and back", 5 * 365 * 24 * time.Hour},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := open(t)
+			seed(t, s)
+			at, really := noon, time.Duration(0)
+			s.passed = func(_, _ time.Time) time.Duration { d := really; really = 0; return d }
+			pass := func(d time.Duration) { at, really = at.Add(d), really+d }
+			prune := func() {
+				t.Helper()
+				if _, err := s.Prune(t.Context(), at); err != nil {
+					t.Fatal(err)
+				}
+			}
+			jti, page := HashOf("jti"), HashOf("page")
+			if err := errors.Join(s.SpendID(t.Context(), "x", jti, at.Add(5*time.Minute), at),
+				s.DenyToken(t.Context(), "denied", at.Add(10*time.Minute)), s.DenyConsent(t.Context(), page, at.Add(30*time.Minute), at)); err != nil {
+				t.Fatal(err)
+			}
+			held := func() {
+				t.Helper()
+				if err := s.SpendID(t.Context(), "x", jti, noon.Add(5*time.Minute), noon); !errors.Is(err, ErrSpent) {
+					t.Errorf("the identifier of an assertion: %v", err)
+				}
+				if denied, err := s.TokenDenied(t.Context(), "denied"); !denied || err != nil {
+					t.Errorf("the denied token: %v, %v", denied, err)
+				}
+				if err := s.DenyConsent(t.Context(), page, noon.Add(30*time.Minute), noon); !errors.Is(err, ErrSpent) {
+					t.Errorf("the answered page: %v", err)
+				}
+			}
+			prune()
+			pass(time.Minute)
+			at = at.Add(row.leap) // the clock is moved
+			for range 10 {
+				prune()
+				pass(time.Minute)
+			}
+			held()
+			at = at.Add(-row.leap) // and moved back
+			prune()
+			held()
+			pass(23 * time.Hour)
+			prune()
+			held()
+			pass(2 * time.Hour)
+			prune()
+			if denied, err := s.TokenDenied(t.Context(), "denied"); denied || err != nil {
+				t.Errorf("after a day the marks go as ever: %v, %v", denied, err)
+			}
+			events, err := s.Events(t.Context(), EventQuery{Type: audit.TypeConfig})
+			if err != nil || len(events) != 2 || events[0].Code != "clock_moved" || events[0].Data["by"] != row.leap.String() {
+				t.Errorf("attack FA-11: the audit shows the jumps: %+v, %v", events, err)
+			}
+		})
+	}
+	t.Run("a clock that goes as it should is trusted", func(t *testing.T) {
+		var m moved
+		for i := range 100 {
+			leap, trusted := m.by(noon.Add(time.Duration(i)*61*time.Second), func(_, _ time.Time) time.Duration { return time.Minute })
+			if leap != 0 || !trusted {
+				t.Fatalf("look %d: %v", i, leap)
+			}
+		}
+	})
+}

@@ -382,7 +382,7 @@ func manyScans(side, scans int) []byte {
 	table(0x00, 0)    // every DC difference is zero
 	table(0x10, 0xe0) // the one AC symbol: 16,384 blocks without a coefficient
 	put(0xff, 0xda, 0, 8, 1, 1, 0, 0, 0, 0)
-	put(make([]byte, side/8*side/8/8)...)
+	put(make([]byte, (side/8*side/8+7)/8)...)
 	for range scans - 1 {
 		put(0xff, 0xda, 0, 8, 1, 1, 0, 1, 63, 0, 0, 0, 0x7f)
 	}

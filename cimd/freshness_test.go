@@ -155,12 +155,3 @@ func TestFreshBounds(t *testing.T) {
 		checkFreshness(t, Fresh(h, clock.Add(-time.Second), clock, FreshnessLimits{}))
 	})
 }
-
-func FuzzFresh(f *testing.F) {
-	f.Add("max-age=60, max-age=9999", "3000", "Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "*")
-	f.Add(`private="a,b", s-maxage="600"`, "-1", "0", "", "Accept")
-	f.Fuzz(func(t *testing.T, cc, age, expires, date, vary string) {
-		h := http.Header{"Cache-Control": {cc}, "Age": {age}, "Expires": {expires}, "Date": {date}, "Vary": {vary}}
-		checkFreshness(t, Fresh(h, clock, clock, FreshnessLimits{}))
-	})
-}

@@ -246,6 +246,8 @@ func checkPublicName(host string, allowTestNames bool) *fault {
 		return &fault{"URL-11", "has a special-use host name, which is not reachable from the internet"}
 	case i < 0:
 		return &fault{"URL-11", "has a host name of a single label; use a public host name"}
+	case tld[0] <= '9':
+		return &fault{"URL-11", "has a host under a domain that starts with a digit; there is none"}
 	case !allowTestNames && slices.Contains(testNames, tld):
 		return &fault{"URL-11", "has a host name that is reserved for tests"}
 	}

@@ -3,7 +3,9 @@ package cimd_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -556,4 +558,36 @@ func TestPolicyHooks(t *testing.T) {
 			t.Errorf("kinds are %v, want %v", kinds, want)
 		}
 	})
+}
+
+func TestDevelopmentWithoutTLS(t *testing.T) {
+	var self string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch req.URL.Path {
+		case "/c.json":
+			fmt.Fprintf(w, `{"client_id":"%s/c.json","redirect_uris":["http://127.0.0.1/cb"],"token_endpoint_auth_method":"private_key_jwt","jwks_uri":"%s/jwks.json"}`, self, self)
+		case "/jwks.json":
+			fmt.Fprint(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"k1"}]}`)
+		}
+	}))
+	defer srv.Close()
+	self = srv.URL
+	cfg := cimd.Config{URL: cimd.URLRules{Loopback: true}, Egress: cimd.Egress{Loopback: true}}
+	r, err := cimd.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	id, err := cfg.URL.Parse(self + "/c.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := r.Resolve(t.Context(), id)
+	if err != nil {
+		t.Fatalf("URL-18 a client_id that the rules accept is fetched: %v", err)
+	}
+	if keys, err := r.Keys(t.Context(), doc, "k1"); err != nil || !strings.Contains(string(keys), "k1") {
+		t.Errorf("URL-18 keys are %s, %v", keys, err)
+	}
 }

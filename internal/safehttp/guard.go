@@ -109,6 +109,8 @@ func (f *Fetcher) check(t target, a netip.Addr) error {
 		return errors.New("no address")
 	case a.Zone() != "": // Prefix.Contains is false for these, so no table would see them
 		return fmt.Errorf("%v has a zone", a)
+	case t.plain && !a.IsLoopback():
+		return fmt.Errorf("%v is not this computer, and the URL has no TLS", a)
 	}
 	for _, p := range f.rules.Deny {
 		if p.Contains(a) {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,7 +13,7 @@ import (
 
 // never fetches the URL in a world where the name has this answer and wants it
 // to fail without a single dial.
-func never(t *testing.T, answer []netip.Addr, url string, kind Kind, change ...func(*Rules)) {
+func never(t *testing.T, answer []netip.Addr, rawURL string, kind Kind, change ...func(*Rules)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -20,7 +21,7 @@ func never(t *testing.T, answer []netip.Addr, url string, kind Kind, change ...f
 		for _, a := range answer {
 			w.serve(a.WithZone(""), "evil.test", raw(okAnswer))
 		}
-		_, err := get(t, w.fetcher(t, change...), url)
+		_, err := get(t, w.fetcher(t, change...), rawURL)
 		wantKind(t, err, kind)
 		if len(w.dialled) != 0 {
 			t.Errorf("dialled %v", w.dialled)
@@ -214,6 +215,39 @@ func TestAddressesAreDialledAsChecked(t *testing.T) {
 	})
 }
 
+func TestPlainHTTPInDevelopment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.names["localhost"] = addrs("127.0.0.1")
+		w.servers[netip.MustParseAddr("127.0.0.1")] = func(c net.Conn) {
+			defer c.Close()
+			if request, err := readRequest(c); err == nil && strings.HasPrefix(request, "GET /c.json?a HTTP/1.1\r\nHost: localhost:8080\r\n") {
+				raw(okAnswer)(c, request)
+			}
+		}
+		resp, err := get(t, w.fetcher(t, func(r *Rules) { r.Loopback = true }), "http://localhost:8080/c.json?a")
+		if err != nil || string(resp.Body) != okBody {
+			t.Errorf("URL-18 %+v, %v", resp, err)
+		}
+	})
+	loopback := func(r *Rules) { r.Loopback = true }
+	for name, row := range map[string]struct {
+		rules func(*Rules)
+		url   string
+	}{
+		"URL-18, FETCH-11 not in production":       {func(*Rules) {}, "http://localhost/c.json"},
+		"URL-18, FETCH-11 not to another host":     {loopback, "http://evil.test/c.json"},
+		"URL-18 not below localhost":               {loopback, "http://x.localhost/c.json"},
+		"URL-18 not to another loopback address":   {loopback, "http://127.0.0.2/c.json"},
+		"URL-18 not to a private address":          {loopback, "http://10.0.0.1/c.json"},
+		"URL-18, FETCH-16 not through a proxy":     {func(r *Rules) { r.Loopback, r.Proxy = true, &url.URL{Scheme: "http", Host: "proxy:3128"} }, "http://localhost/c.json"},
+		"URL-18 not for a listed private URL":      {loopback, "http://clients/c.json"},
+		"URL-18 not with a scheme in another case": {loopback, "HTTP://localhost/c.json"},
+	} {
+		t.Run(name, func(t *testing.T) { never(t, addrs("127.0.0.1"), row.url, KindURL, row.rules) })
+	}
+}
+
 func TestExceptions(t *testing.T) {
 	loopback := func(r *Rules) { r.Loopback = true }
 	private := func(urls ...string) func(r *Rules) { return func(r *Rules) { r.Private = urls } }
@@ -235,6 +269,7 @@ func TestExceptions(t *testing.T) {
 		{"FETCH-07 unspecified too", loopback, "https://evil.test/c.json", "0.0.0.0", KindAddress},
 		{"FETCH-07 mapped loopback too", loopback, "https://evil.test/c.json", "::ffff:127.0.0.1", KindAddress},
 		{"FETCH-07 loopback with a zone too", loopback, "https://evil.test/c.json", "::1%lo", KindAddress},
+		{"URL-18 http leads to no other computer, whatever localhost resolves to", loopback, "http://localhost/c.json", "93.184.216.40", KindAddress},
 		{"a listed URL may be private", private("https://evil.test:8443/c.json"), "https://evil.test:8443/c.json", "10.0.0.1", ""},
 		{"or loopback, or unique local", private("https://evil.test/c.json"), "https://evil.test/c.json", "127.0.0.1", ""},
 		{"a listed name may have one label", private("https://clients/c.json"), "https://clients/c.json", "192.168.1.1", ""},

@@ -85,8 +85,9 @@ type Rules struct {
 	Private []string
 
 	// Loopback is for development on one machine: loopback addresses are
-	// allowed, on any port, and so is the name localhost. Private networks
-	// stay refused (CIMD, SSRF considerations).
+	// allowed, on any port, and so is the name localhost; http without TLS is
+	// allowed to localhost, 127.0.0.1 and [::1]. Private networks stay refused
+	// (CIMD, SSRF considerations).
 	Loopback bool
 
 	UserAgent string           // "" = the constant UserAgent
@@ -203,13 +204,17 @@ func (f *Fetcher) fetch(ctx context.Context, t target, q Request) (*Response, er
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 
-	config := f.tls.Clone()
-	config.ServerName = t.host
-	secure := tls.Client(conn, config)
-	if err := secure.Handshake(); err != nil {
-		return nil, &Error{KindTLS, err}
+	stream := conn
+	if !t.plain {
+		config := f.tls.Clone()
+		config.ServerName = t.host
+		secure := tls.Client(conn, config)
+		if err := secure.Handshake(); err != nil {
+			return nil, &Error{KindTLS, err}
+		}
+		stream = secure
 	}
-	resp, err := f.exchange(secure, t, q)
+	resp, err := f.exchange(stream, t, q)
 	if err != nil {
 		return nil, err
 	}

@@ -18,9 +18,11 @@ type target struct {
 	literal netip.Addr // the address, if the host is one
 	port    uint16
 	private bool // one of Rules.Private, byte for byte
+	plain   bool // http to this computer, in development
 }
 
-// target checks a URL before anything is resolved: https, no userinfo and no
+// target checks a URL before anything is resolved: https, or http to this very
+// computer where the rules say Loopback and there is no proxy; no userinfo and no
 // fragment, a host that is a proper DNS name or address, a port that may be
 // dialled, and a form that can be sent exactly as it is written.
 func (f *Fetcher) target(raw string) (target, error) {
@@ -36,8 +38,14 @@ func (f *Fetcher) parse(raw string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
+	scheme, standard := "https://", uint16(443)
+	plain := f.rules.Loopback && f.rules.Proxy == nil && strings.HasPrefix(raw, "http://") &&
+		slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname())
+	if plain {
+		scheme, standard = "http://", 80
+	}
 	switch {
-	case !strings.HasPrefix(raw, "https://"):
+	case !strings.HasPrefix(raw, scheme):
 		return target{}, errors.New("scheme is not https")
 	case u.User != nil:
 		return target{}, errors.New("URL has userinfo")
@@ -45,10 +53,10 @@ func (f *Fetcher) parse(raw string) (target, error) {
 		return target{}, errors.New("URL has a fragment")
 	}
 	// What goes out is Host and RequestURI; it has to be what was asked for.
-	if sent := "https://" + u.Host + u.RequestURI(); sent != raw && (u.Path != "" || sent != raw+"/") {
+	if sent := scheme + u.Host + u.RequestURI(); sent != raw && (u.Path != "" || sent != raw+"/") {
 		return target{}, errors.New("URL cannot be sent as it is written")
 	}
-	t := target{url: u, host: u.Hostname(), port: 443, private: f.private[raw]}
+	t := target{url: u, host: u.Hostname(), port: standard, private: f.private[raw], plain: plain}
 	if rest := u.Host[strings.LastIndexByte(u.Host, ']')+1:]; strings.Contains(rest, ":") {
 		n, err := strconv.ParseUint(u.Port(), 10, 16)
 		if err != nil || n == 0 || strconv.FormatUint(n, 10) != u.Port() {

@@ -9,9 +9,14 @@
 //
 // That http.Client fits the Go MCP SDK (StreamableClientTransport.HTTPClient)
 // and everything else that speaks HTTP: the first request opens the browser if
-// nobody is signed in, and the application never sees a token. An application
-// with a redirect URI on a web server uses [Client.Discover], [Client.Begin] and
-// [Flow.Finish] itself.
+// nobody is signed in, and the application never sees a token. Without
+// Config.Store it forgets tokens at its end; [NewFileStore] keeps them.
+//
+// An application on a web server, with a redirect URI there, uses
+// [Client.Discover], [Client.Begin] and [Flow.Finish] itself. It needs a Client
+// with a [Store] for each of its users, puts what Finish returns into that Store
+// under the resource's URL (scheme and host in lower case, no fragment), and sets
+// Config.Open to a function that fails: a server has no browser to open.
 //
 // The client introduces itself with the URL of a document ([Document]); a key
 // ([Key]) proves it where it has one. [Config.Trace] tells every exchange and

@@ -59,8 +59,9 @@ func (f *Flow) Expects(query string) bool {
 }
 
 // Finish takes the query with which the browser came back, checks it, redeems
-// the code and returns what was granted. A second call fails. Nothing of the
-// answer is used or shown unless it belongs to this flow (CLI-09, CLI-10).
+// the code and returns what was granted, which is not stored. A second call
+// fails. Nothing of the answer is used or shown unless it belongs to this flow
+// (CLI-09, CLI-10).
 func (f *Flow) Finish(ctx context.Context, query string) (*Grant, error) {
 	if f.done.Swap(true) {
 		return nil, errors.New("finish sign-in: it was answered before")

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// Store keeps one [Grant] per key. Its shape is the promise: a grant changes only
+// Store keeps one [Grant] per key, which is the URL of a resource: a Store holds
+// the grants of one user. Its shape is the promise: a grant changes only
 // inside Update, so two programs never spend the same refresh token.
 type Store interface {
 	// Load returns the grant under key, or nil when there is none.

@@ -159,6 +159,25 @@ func TestTransport(t *testing.T) {
 			t.Error(code, err, w.opened())
 		}
 	})
+	t.Run("CLI-14 an application that signs in by itself calls with what it put into the store", func(t *testing.T) {
+		store := NewMemoryStore()
+		w := newWorld(t, func(c *Config) {
+			c.Store, c.Open = store, func(string) error { return errors.New("a server has no browser") }
+		})
+		h := w.c.HTTPClient(w.target())
+		if _, _, err := w.call(t, h, callBody("list")); err == nil {
+			t.Error("somebody was signed in")
+		}
+		f := begin(t, w)
+		g, err := f.Finish(t.Context(), visit(t, w, f).Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = store.Update(t.Context(), w.target(), func(*Grant) (*Grant, error) { return g, nil })
+		if code, _, err := w.call(t, h, callBody("list")); code != 200 {
+			t.Error(code, err)
+		}
+	})
 	t.Run("CLI-12 a resource that refuses every token does not open a browser for every call", func(t *testing.T) {
 		w := newWorld(t, nil)
 		w.as.token = func(m map[string]any) { m["access_token"] = "useless" }

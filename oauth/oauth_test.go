@@ -100,6 +100,19 @@ func TestRedirectsMatchExactlyButForTheLoopbackPort(t *testing.T) {
 	}
 }
 
+func TestLoopbackRedirect(t *testing.T) {
+	for uri, want := range map[string]bool{
+		"http://127.0.0.1/cb": true, "http://[::1]:5/cb?a=b": true, "http://localhost": true,
+		"http://127.0.0.1/cb#f": false, "http://127.0.0.1:99999/": false, "http://127.0.0.1.evil.test/": false, "https://127.0.0.1/": false,
+	} {
+		t.Run("AUTHZ-04 "+uri, func(t *testing.T) {
+			if got := LoopbackRedirect(uri); got != want {
+				t.Error(got)
+			}
+		})
+	}
+}
+
 func FuzzMatchRedirect(f *testing.F) {
 	f.Add("http://127.0.0.1/cb", "http://127.0.0.1:5/cb")
 	f.Add("https://a.test/cb", "https://a.test/cb")

@@ -66,6 +66,18 @@ func TestTrusted(t *testing.T) {
 			t.Errorf("%d bytes", n)
 		}
 	})
+	t.Run("a body over the limit stays an error, however often it is read", func(t *testing.T) {
+		resp, err := client().Get(srv.URL + "/large")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		_, _ = io.ReadAll(resp.Body)
+		n, err := resp.Body.Read(make([]byte, 8))
+		if wantKind(t, err, KindTooLarge); n != 0 {
+			t.Errorf("%d bytes", n)
+		}
+	})
 	t.Run("a redirect is the answer", func(t *testing.T) {
 		if status, _, err := read(client(), "/moved"); status != 302 || err != nil {
 			t.Errorf("%d, %v", status, err)

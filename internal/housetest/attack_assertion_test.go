@@ -458,6 +458,26 @@ func TestDowngrade(t *testing.T) {
 		if a := h.Post("/token", CodeForm(second, "client_id", k.id, "redirect_uri", "https://keyed.test/cb")); !a.OK() {
 			t.Errorf("after a new consent: %d %s", a.Status, a.Raw)
 		}
-		h.Post("/token", CodeForm(code, "client_id", k.id, "redirect_uri", "https://keyed.test/cb")).check(t, 400, oauth.InvalidGrant)
+	})
+	t.Run("DOC-18, attack DO-30: a code of the time of the key, after the change was agreed to", func(t *testing.T) {
+		h := New(t, "policy: {default: allow}", "policy: {default: allow}\ntokens: {code: 10m}")
+		john, host := h.john(), h.Net.Host("keyed.test")
+		k := h.keyed(nil, jose.ES256)
+		host.ServeClient("/c.json", map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "https://keyed.test/jwks.json"}, "Cache-Control", "max-age=60")
+		old := k.code(john)
+		host.ServeClient("/c.json", nil, "Cache-Control", "max-age=60")
+		h.Later(2 * time.Minute)
+		address := h.Authorize("client_id", k.id, "redirect_uri", "https://keyed.test/cb")
+		if page := john.Visit(address); !page.Has("decision") {
+			t.Fatalf("consent was not asked again: %v", page.URL)
+		}
+		fresh := john.Code(address)
+		redeem := func(code string) Answer {
+			return h.Post("/token", CodeForm(code, "client_id", k.id, "redirect_uri", "https://keyed.test/cb"))
+		}
+		redeem(old).check(t, 401, oauth.InvalidClient)
+		if a := redeem(fresh); !a.OK() {
+			t.Errorf("%d %s", a.Status, a.Raw)
+		}
 	})
 }

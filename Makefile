@@ -1,7 +1,7 @@
 # The verbs of this repository. `make demo` runs the main job, `make test` passes
 # the tests; both need only Go, make and git, and say what they install.
 
-.PHONY: build demo test lint fuzz interop cover docs clean
+.PHONY: build demo test lint fuzz interop bench cover docs clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/bonafide ./cmd/bonafide
@@ -20,6 +20,9 @@ fuzz:
 
 interop:
 	cd interop && ./run.sh
+
+bench:
+	cd bench && ./run.sh $(or $(TIME),3s)
 
 cover:
 	go test -coverprofile=coverage.out ./... && go tool cover -func=coverage.out | tail -n 1

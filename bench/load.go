@@ -1,0 +1,272 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ask is one request. {n} in path and body is a number that no other request of
+// the run has, {token} the refresh token that the worker got last.
+type ask struct {
+	Method, Path, Body string
+}
+
+// load is what the role "load" is told on standard input.
+type load struct {
+	Addr, Host string
+	Asks       []ask // taken in turn
+	Workers    int
+	For        time.Duration // how long; or
+	Count      int           // how many
+	From       int           // the first {n}
+	Sources    bool          // each request comes from another address (X-Forwarded-For)
+	Want       []int         // the statuses that are right
+	Tokens     []string      // for {token}, one a worker
+}
+
+// outcome is what it answers on standard output.
+type outcome struct {
+	OK, Wrong int
+	Took      time.Duration
+	P50, P99  time.Duration
+	First     string   // the first wrong answer
+	Tokens    []string // the last of each worker
+	Busy      float64  // share of its core that the server was busy; filled in by drive
+}
+
+// rate returns the right answers a second.
+func (o outcome) rate() float64 { return float64(o.OK) / o.Took.Seconds() }
+
+// drive runs a load against a server, and says how busy the server was.
+func (b *bench) drive(ctx context.Context, server *child, l load) (outcome, error) {
+	var o outcome
+	c, err := b.role(ctx, loadCore, "load")
+	if err != nil {
+		return o, err
+	}
+	before, began := server.cpu(), time.Now()
+	if err := json.NewEncoder(c.in).Encode(l); err != nil {
+		return o, err
+	}
+	if err := c.hear(&o); err != nil {
+		return o, err
+	}
+	o.Busy = (server.cpu() - before).Seconds() / time.Since(began).Seconds()
+	c.stop()
+	if o.Wrong > 0 {
+		return o, fmt.Errorf("%d of %d answers were wrong, the first: %s", o.Wrong, o.Wrong+o.OK, o.First)
+	}
+	return o, nil
+}
+
+// playLoad is the role "load": a closed loop that does as little as it can.
+func playLoad([]string) error {
+	var l load
+	if err := json.NewDecoder(os.Stdin).Decode(&l); err != nil {
+		return err
+	}
+	g := &generator{load: l, o: outcome{Tokens: slices.Clone(l.Tokens)}}
+	g.next.Store(int64(l.From))
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	began := time.Now()
+	if l.For > 0 {
+		time.AfterFunc(l.For, cancel)
+	}
+	var all sync.WaitGroup
+	for i := range l.Workers {
+		all.Go(func() { g.work(ctx, i) })
+	}
+	all.Wait()
+	g.o.Took = time.Since(began)
+	slices.Sort(g.took)
+	if n := len(g.took); n > 0 {
+		g.o.P50, g.o.P99 = g.took[n/2], g.took[n*99/100]
+	}
+	return say(g.o)
+}
+
+type generator struct {
+	load
+	next atomic.Int64 // the next {n}
+
+	mu   sync.Mutex // guards what follows
+	o    outcome
+	took []time.Duration
+}
+
+// work asks until the time or the count is over.
+func (g *generator) work(ctx context.Context, i int) {
+	var took []time.Duration
+	var token []byte
+	if len(g.load.Tokens) > 0 {
+		token = []byte(g.load.Tokens[i])
+	}
+	wire, err := net.Dial("tcp", g.Addr)
+	if err != nil {
+		g.wrong(err.Error())
+		return
+	}
+	defer wire.Close()
+	c := &connection{wire, bufio.NewReaderSize(wire, 16<<10)}
+	for ctx.Err() == nil {
+		n := int(g.next.Add(1)) - 1
+		if g.Count > 0 && n >= g.From+g.Count {
+			break
+		}
+		req := g.request(g.Asks[n%len(g.Asks)], n, token)
+		at := time.Now()
+		status, body, err := c.do(req)
+		switch {
+		case err != nil:
+			g.wrong(err.Error())
+			return
+		case !slices.Contains(g.Want, status):
+			g.wrong(fmt.Sprintf("%d %s", status, body))
+			continue
+		}
+		took = append(took, time.Since(at))
+		if token != nil {
+			if token = refreshToken(body); token == nil {
+				g.wrong(string(body))
+				return
+			}
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.took = append(g.took, took...)
+	g.o.OK += len(took)
+	if token != nil {
+		g.o.Tokens[i] = string(token)
+	}
+}
+
+func (g *generator) wrong(why string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.o.Wrong++; g.o.Wrong == 1 {
+		g.o.First = why[:min(len(why), 300)]
+	}
+}
+
+// request writes a request.
+func (g *generator) request(a ask, n int, token []byte) []byte {
+	number := strconv.AppendInt(nil, int64(n), 10)
+	body := []byte(a.Body)
+	if token != nil {
+		body = bytes.ReplaceAll(body, []byte("{token}"), token)
+	}
+	body = bytes.ReplaceAll(body, []byte("{n}"), number)
+	req := make([]byte, 0, 1024)
+	req = append(append(req, a.Method...), ' ')
+	req = append(req, bytes.ReplaceAll([]byte(a.Path), []byte("{n}"), number)...)
+	req = append(append(req, " HTTP/1.1\r\nHost: "...), g.Host...)
+	if g.Sources {
+		req = fmt.Appendf(req, "\r\nX-Forwarded-For: 11.%d.%d.%d", n>>16&255, n>>8&255, n&255)
+	}
+	if a.Body != "" {
+		req = append(req, "\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: "...)
+		req = strconv.AppendInt(req, int64(len(body)), 10)
+	}
+	return append(append(req, "\r\n\r\n"...), body...)
+}
+
+// refreshToken returns the refresh token in a JSON answer.
+func refreshToken(body []byte) []byte {
+	_, rest, ok := bytes.Cut(body, []byte(`"refresh_token":"`))
+	if !ok {
+		return nil
+	}
+	token, _, ok := bytes.Cut(rest, []byte(`"`))
+	if !ok {
+		return nil
+	}
+	return bytes.Clone(token)
+}
+
+// connection is an HTTP/1.1 connection that is kept.
+type connection struct {
+	wire net.Conn
+	r    *bufio.Reader
+}
+
+// do sends a request and reads the answer.
+func (c *connection) do(req []byte) (status int, body []byte, err error) {
+	if err := c.wire.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		return 0, nil, err
+	}
+	if _, err := c.wire.Write(req); err != nil {
+		return 0, nil, err
+	}
+	line, err := c.r.ReadSlice('\n')
+	if err != nil {
+		return 0, nil, err
+	}
+	if len(line) < 12 {
+		return 0, nil, errors.New("no status line")
+	}
+	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
+		return 0, nil, err
+	}
+	length, chunked := 0, false
+	for {
+		line, err := c.r.ReadSlice('\n')
+		if err != nil {
+			return 0, nil, err
+		}
+		name, value, ok := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(":"))
+		if !ok {
+			break // the empty line
+		}
+		switch {
+		case bytes.EqualFold(name, []byte("Content-Length")):
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
+				return 0, nil, err
+			}
+		case bytes.EqualFold(name, []byte("Transfer-Encoding")):
+			chunked = true
+		}
+	}
+	if chunked {
+		body, err = c.chunks()
+		return status, body, err
+	}
+	body = make([]byte, length)
+	_, err = io.ReadFull(c.r, body)
+	return status, body, err
+}
+
+// chunks reads a body that comes in chunks.
+func (c *connection) chunks() (body []byte, err error) {
+	for {
+		line, err := c.r.ReadSlice('\n')
+		if err != nil {
+			return nil, err
+		}
+		n, err := strconv.ParseInt(string(bytes.TrimSpace(line)), 16, 32)
+		if err != nil {
+			return nil, err
+		}
+		chunk := make([]byte, n+2) // with the line end behind it
+		if _, err := io.ReadFull(c.r, chunk); err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return body, nil
+		}
+		body = append(body, chunk[:n]...)
+	}
+}

@@ -17,8 +17,8 @@ import (
 )
 
 func (a *app) clientCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "client", Short: "Clients: list, add, check, block, allow"}
-	cmd.AddCommand(a.clientList(), a.clientAdd(), a.clientCheck(),
+	cmd := &cobra.Command{Use: "client", Short: "Clients: list, add, check, pin, block, allow"}
+	cmd.AddCommand(a.clientList(), a.clientAdd(), a.clientCheck(), a.clientPin(), a.clientUnpin(),
 		a.clientState("block", directory.StateBlocked, "Block a client: it is refused from now on, and its grants end at once"),
 		a.clientState("allow", directory.StateAllowed, "Let a blocked client come back; people have to agree again"))
 	return cmd
@@ -39,11 +39,18 @@ func (a *app) clientList() *cobra.Command {
 						return err
 					}
 					for _, c := range clients {
-						rows = append(rows, []string{c.ID, c.Name, c.Source, c.State, c.Created.Format(time.DateOnly)})
+						document := "-"
+						if c.Version > 0 {
+							document = fmt.Sprintf("version %d", c.Version)
+						}
+						if c.Pinned > 0 {
+							document += ", pinned"
+						}
+						rows = append(rows, []string{c.ID, c.Name, c.Source, c.State, c.Created.Format(time.DateOnly), document})
 						after = c.ID
 					}
 					if len(clients) < 500 {
-						return table(cmd.OutOrStdout(), asJSON, []string{"client_id", "name", "source", "state", "since"}, rows)
+						return table(cmd.OutOrStdout(), asJSON, []string{"client_id", "name", "source", "state", "since", "document"}, rows)
 					}
 				}
 			})

@@ -138,14 +138,9 @@ func (d *Directory) Find(ctx context.Context, clientID string, mayFetch bool) (*
 	if decision.Action != policy.Allow {
 		return nil, refusePolicy(clientID, decision)
 	}
-	doc, ok := d.resolver.Cached(ctx, id)
-	if !ok {
-		if !mayFetch {
-			return nil, ErrDeferred
-		}
-		if doc, err = d.resolver.Resolve(ctx, id); err != nil {
-			return nil, refuseResolve(clientID, err)
-		}
+	doc, err := d.document(ctx, row, id, mayFetch)
+	if err != nil {
+		return nil, err
 	}
 	c := fromDocument(doc, set)
 	c.FirstSeen = row.Version == 0 // also where an operator decided about it beforehand
@@ -157,6 +152,25 @@ func (d *Directory) Find(ctx context.Context, clientID string, mayFetch bool) (*
 		return nil, err
 	}
 	return c, nil
+}
+
+// document returns the document to go by: the version that an operator pinned,
+// the cached one, or the one that the host answers with.
+func (d *Directory) document(ctx context.Context, row store.Client, id cimd.ID, mayFetch bool) (*cimd.Document, error) {
+	if row.Pinned > 0 {
+		return d.snapshot(ctx, row)
+	}
+	if doc, ok := d.resolver.Cached(ctx, id); ok {
+		return doc, nil
+	}
+	if !mayFetch {
+		return nil, ErrDeferred
+	}
+	doc, err := d.resolver.Resolve(ctx, id)
+	if err != nil {
+		return nil, refuseResolve(id.String(), err)
+	}
+	return doc, nil
 }
 
 // Stored returns the client from what is kept about it: the registered row, or

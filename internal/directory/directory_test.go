@@ -55,6 +55,13 @@ func (h *house) directory(t *testing.T, s directory.Store, rules ...policy.Rule)
 // agree makes somebody agree to a client, which gives it a row and a snapshot.
 func (h *house) agree(t *testing.T, c *directory.Client) {
 	t.Helper()
+	if err := h.tryAgree(t, c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (h *house) tryAgree(t *testing.T, c *directory.Client) error {
+	t.Helper()
 	ctx, now := t.Context(), time.Now()
 	if _, err := h.store.UserByName(ctx, "john"); errors.Is(err, store.ErrNotFound) {
 		if err := h.store.AddUser(ctx, store.User{ID: "u1", Name: "john", PasswordHash: "x", Created: now}); err != nil {
@@ -66,15 +73,12 @@ func (h *house) agree(t *testing.T, c *directory.Client) {
 		t.Fatal(err)
 	}
 	grant := store.Grant{ID: store.NewID(now), UserID: "u1", ClientID: c.ID, Resource: resource, SecurityDigest: c.SecurityDigest, AuthMethods: c.AuthMethods, Created: now}
-	err := h.store.AnswerConsent(ctx, store.Answer{
+	return h.store.AnswerConsent(ctx, store.Answer{
 		Nonce: store.HashOf(oauth.RandomToken(16)), NonceExpires: now.Add(time.Hour), Session: session,
 		Client:   &store.Client{ID: c.ID, Source: directory.SourceCIMD, State: directory.StateAllowed, Name: c.Name},
 		Document: &store.Document{ClientID: c.ID, Body: c.Doc.Raw, Digest: c.Doc.Digest, SecurityDigest: c.SecurityDigest, FetchedAt: now},
 		Grant:    grant, Code: store.Code{Hash: store.HashOf(oauth.RandomToken(16)), Grant: grant, RedirectURI: "https://good.test/cb", Challenge: "x", Expires: now.Add(time.Minute)},
 	}, now)
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func status(t *testing.T, err error) (int, *oauth.Error) {
@@ -363,6 +367,65 @@ func TestARegisteredClientHasItsOwnKeys(t *testing.T) {
 	if err != nil || len(keys.Keys) != 1 || keys.Keys[0].KID() != "k1" {
 		t.Errorf("CAUTH-08 got %+v, %v", keys, err)
 	}
+}
+
+func TestAPinnedClientStaysWhatItWas(t *testing.T) {
+	h := open(t)
+	ctx := t.Context()
+	host := h.net.Host("good.test")
+	id := host.ServeClient("/c.json", map[string]any{"client_name": "First"})
+	c, err := h.dir.Find(ctx, id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := store.Document{ClientID: id, Body: c.Doc.Raw, Digest: c.Doc.Digest, SecurityDigest: c.SecurityDigest, FetchedAt: time.Now()}
+	if err := h.store.PinClient(ctx, store.Client{ID: id, Name: c.Name}, first, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	host.ServeClient("/c.json", map[string]any{"client_name": "Second", "redirect_uris": []string{"https://good.test/second"}})
+	d := h.directory(t, h.store) // with an empty cache
+	fetched := host.Count("/c.json")
+	t.Run("URL-16, CACHE-22 the pinned version serves, and nothing is fetched", func(t *testing.T) {
+		got, err := d.Find(ctx, id, false)
+		if err != nil || got.Name != "First" || got.RedirectURIs[0] != "https://good.test/cb" {
+			t.Fatalf("got %+v, %v", got, err)
+		}
+		if n := host.Count("/c.json"); n != fetched {
+			t.Errorf("%d fetches", n)
+		}
+	})
+	t.Run("URL-16 an answer that rests on another document is refused", func(t *testing.T) {
+		other := *c
+		doc := *c.Doc
+		doc.Digest, other.Doc = "another", &doc
+		if err := h.tryAgree(t, &other); !errors.Is(err, store.ErrConflict) {
+			t.Errorf("got %v", err)
+		}
+		h.agree(t, c)
+	})
+	t.Run("CACHE-22 unpinned, the client follows its document again", func(t *testing.T) {
+		if err := h.store.UnpinClient(ctx, id, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		got, err := d.Find(ctx, id, true)
+		if err != nil || got.Name != "Second" {
+			t.Errorf("got %+v, %v", got, err)
+		}
+		if err := h.store.UnpinClient(ctx, id, time.Now()); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("twice: %v", err)
+		}
+	})
+	t.Run("URL-15 a registered client cannot be pinned to a document", func(t *testing.T) {
+		reg := store.Client{ID: "https://good.test/registered.json", RedirectURIs: []string{"https://good.test/cb"}}
+		if err := h.store.RegisterClient(ctx, reg, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		doc := first
+		doc.ClientID = reg.ID
+		if err := h.store.PinClient(ctx, store.Client{ID: reg.ID}, doc, time.Now()); !errors.Is(err, store.ErrConflict) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 type brokenStore struct{ directory.Store }

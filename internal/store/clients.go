@@ -11,11 +11,11 @@ import (
 )
 
 const clientColumns = `client_id, source, state, reason, name, secret_hash, redirect_uris, grant_types, auth_methods,
-	scope, has_scope, jwks, jwks_uri, version, created_at, last_used_at`
+	scope, has_scope, jwks, jwks_uri, version, created_at, last_used_at, pinned_version`
 
 func (c *Client) columns() []any {
 	return []any{&c.ID, &c.Source, &c.State, &c.Reason, &c.Name, &c.SecretHash, jsonList{&c.RedirectURIs}, words{&c.GrantTypes}, words{&c.AuthMethods},
-		&c.Scope, &c.HasScope, &c.JWKS, &c.JWKSURI, &c.Version, instant{&c.Created}, instant{&c.LastUsed}}
+		&c.Scope, &c.HasScope, &c.JWKS, &c.JWKSURI, &c.Version, instant{&c.Created}, instant{&c.LastUsed}, &c.Pinned}
 }
 
 // jsonList reads a list of strings of any content.
@@ -84,7 +84,7 @@ func (t *tx) insertClient(c Client, now time.Time) (int64, error) {
 		return 0, err
 	}
 	return t.exec(`INSERT INTO clients (`+clientColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0) ON CONFLICT DO NOTHING`,
 		c.ID, c.Source, c.State, c.Reason, c.Name, c.SecretHash, jsonText(c.RedirectURIs), lists[0], lists[1],
 		c.Scope, c.HasScope, c.JWKS, c.JWKSURI, c.Version, micros(now), micros(now))
 }

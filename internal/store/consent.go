@@ -155,6 +155,9 @@ func (t *tx) admit(a Answer, now time.Time) (version int, err error) {
 		_, err := t.exec(`UPDATE clients SET last_used_at = $2 WHERE client_id = $1`, a.Grant.ClientID, micros(now))
 		return version, err
 	default:
+		if err := t.pinned(a.Document); err != nil {
+			return 0, err
+		}
 		if err := t.refetched(a, now); err != nil {
 			return 0, err
 		}

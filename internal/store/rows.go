@@ -50,6 +50,7 @@ type Client struct {
 	JWKS                                []byte
 	JWKSURI                             string
 	Version                             int    // of the newest stored document; 0 without one
+	Pinned                              int    // the version that an operator holds it to; 0 follows the document
 	Reason                              string // why the state is what it is
 	Created, LastUsed                   time.Time
 }

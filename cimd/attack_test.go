@@ -409,3 +409,17 @@ func TestProfileThatDoesNotExist(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestHeadersOfAConfirmation(t *testing.T) {
+	stored := http.Header{"Age": {"3000"}, "Date": {"Thu, 01 Jan 1970 00:00:00 GMT"}, "Cache-Control": {"max-age=600"}, "Etag": {`"a"`}, "Content-Type": {"application/json"}}
+	got := mergeHeaders(stored, http.Header{"Content-Type": {"text/html"}, "Set-Cookie": {"a=b"}})
+	if got.Get("Age") != "" || got.Get("Date") != "" {
+		t.Errorf("CACHE-09 a 304 inherits Age and Date of another response: %v", got)
+	}
+	if got.Get("Cache-Control") != "max-age=600" || got.Get("Etag") != `"a"` || got.Get("Content-Type") != "application/json" || got.Get("Set-Cookie") != "" {
+		t.Errorf("CACHE-09 headers are %v", got)
+	}
+	if got := mergeHeaders(stored, http.Header{"Age": {"5"}, "Cache-Control": {"max-age=60"}}); got.Get("Age") != "5" || got.Get("Cache-Control") != "max-age=60" || stored.Get("Age") != "3000" {
+		t.Errorf("CACHE-09 headers are %v", got)
+	}
+}

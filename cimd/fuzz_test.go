@@ -197,7 +197,11 @@ func literalSeconds(s string) (*big.Int, bool) {
 
 func nanosBetween(a, b time.Time) *big.Int {
 	n := new(big.Int).Mul(big.NewInt(b.Unix()-a.Unix()), big.NewInt(1e9))
-	return n.Add(n, big.NewInt(int64(b.Nanosecond()-a.Nanosecond())))
+	n.Add(n, big.NewInt(int64(b.Nanosecond()-a.Nanosecond())))
+	if most := big.NewInt((1<<31 - 1) * int64(time.Second)); n.Cmp(most) > 0 {
+		n = most // section 1.2.2 again: no number of seconds is greater
+	}
+	return n
 }
 
 // literalFresh is section 4.2 of RFC 9111 word by word, without a thought for

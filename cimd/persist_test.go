@@ -69,6 +69,30 @@ func TestPersist(t *testing.T) {
 			}
 		}
 	})
+	t.Run("FETCH-19 a client that somebody agreed to never draws on a budget, however often it is fetched", func(t *testing.T) {
+		kept := newShelf()
+		w := start(t, func(c *cimd.Config) { c.Persist = kept })
+		id := cimdtest.ID(w.host.ServeClient("/c.json", nil))
+		if _, err := w.Resolve(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		r := w.open(t, func(c *cimd.Config) {
+			c.Persist = kept
+			c.Budgets = cimd.Budgets{Global: cimd.Rate{Every: 1000 * time.Hour, Burst: 1}}
+		})
+		if _, err := r.Resolve(t.Context(), cimdtest.ID(w.host.ServeClient("/stranger.json", nil))); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			w.pass(2 * time.Hour)
+			if _, err := r.Resolve(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := w.host.Count("/c.json"); n != 4 {
+			t.Errorf("%d fetches, want 4", n)
+		}
+	})
 	t.Run("an entry from the future is ignored", func(t *testing.T) {
 		kept := newShelf()
 		w := start(t, func(c *cimd.Config) { c.Persist = kept })

@@ -65,16 +65,19 @@ type Sink interface {
 
 // MarshalLine returns the cleaned event as one line of JSON with a newline at
 // its end and no other control character (AD-07).
-func (e Event) MarshalLine() []byte {
-	c := e.Clean()
+func (e Event) MarshalLine() []byte { return e.Clean().Line() }
+
+// Line returns the event as it is as one line of JSON: for an event that was
+// cleaned before, and for the proof that a kept one was not altered.
+func (e Event) Line() []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(c); err != nil {
+	if err := enc.Encode(e); err != nil {
 		// Only a year outside 0 to 9999 can fail here; the event must not be lost for it.
-		c.Time = time.Time{}
+		e.Time = time.Time{}
 		b.Reset()
-		_ = enc.Encode(c)
+		_ = enc.Encode(e)
 	}
 	return b.Bytes()
 }

@@ -103,7 +103,11 @@ func (l *Log) Record(ctx context.Context, e Event) error {
 }
 
 // Observe passes on an event that the store already wrote in its own commit.
-func (l *Log) Observe(e Event) { l.observe(l.stamp(e)) }
+func (l *Log) Observe(e Event) {
+	if l.cfg.Observe != nil {
+		l.observe(l.stamp(e))
+	}
+}
 
 // Note writes the event soon and never waits. It is for what strangers can
 // cause: beyond a rate for each type, or when the queue is full, events are only

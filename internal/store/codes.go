@@ -42,8 +42,12 @@ func (s *Store) FindCode(ctx context.Context, h Hash, now time.Time) (Code, erro
 // ErrEnded: its grant has ended or the user is disabled. ErrBlocked: the client
 // is not allowed. Whenever it fails, the code is as it was.
 func (s *Store) RedeemCode(ctx context.Context, r Redemption, now time.Time) (Grant, error) {
+	events, err := entries(now, r.Events...)
+	if err != nil {
+		return Grant{}, wrap("redeem code", err)
+	}
 	var g grantRow
-	err := s.write(ctx, func(t *tx) error {
+	err = s.write(ctx, func(t *tx) error {
 		var grantID string
 		err := t.get([]any{&grantID}, `UPDATE codes SET used_at = $2 WHERE hash = $1 AND used_at IS NULL AND expires_at > $2 RETURNING grant_id`, r.Hash, micros(now))
 		if errors.Is(err, ErrNotFound) {
@@ -58,7 +62,7 @@ func (s *Store) RedeemCode(ctx context.Context, r Redemption, now time.Time) (Gr
 		if err := t.get(g.columns(), `SELECT `+grantColumns+` FROM grants g WHERE g.id = $1`, grantID); err != nil {
 			return err
 		}
-		return t.record(now, r.Events...)
+		return t.keep(events)
 	})
 	if err != nil {
 		return Grant{}, wrap("redeem code", err)

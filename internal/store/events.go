@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
@@ -19,19 +20,60 @@ type head struct {
 	hash  Hash
 }
 
-// chain returns the hash of an event that follows one with the hash before.
-func chain(before Hash, e audit.Event) Hash {
+// entry is an event ready to be written: all that needs no sequence number is
+// done before the writer has its turn.
+type entry struct {
+	audit.Event
+	line []byte // without the sequence number
+	data string
+}
+
+// entries cleans events and spells them out. An event without a time happened
+// now.
+func entries(now time.Time, events ...audit.Event) ([]entry, error) {
+	out := make([]entry, len(events))
+	for i, e := range events {
+		if e.Time.IsZero() {
+			e.Time = now
+		}
+		e = e.Clean()
+		e.Seq = 0
+		out[i] = entry{Event: e, line: e.Line()}
+		if len(e.Data) > 0 {
+			b, err := json.Marshal(e.Data)
+			if err != nil {
+				return nil, fmt.Errorf("write event: %w", err)
+			}
+			out[i].data = string(b)
+		}
+	}
+	return out, nil
+}
+
+// chain returns the hash of an event that follows one with the hash before: that
+// of the hash before it and its line, which begins with the sequence number.
+func chain(before Hash, seq int64, line []byte) Hash {
 	h := sha256.New()
 	h.Write(before[:])
-	h.Write(e.MarshalLine())
+	h.Write(strconv.AppendInt([]byte(`{"seq":`), seq, 10))
+	h.Write([]byte(","))
+	h.Write(line[1:])
 	var out Hash
 	h.Sum(out[:0])
 	return out
 }
 
-// record writes events in the transaction of what they record. An event without
-// a time happened now.
+// record writes events in the transaction of what they record.
 func (t *tx) record(now time.Time, events ...audit.Event) error {
+	ready, err := entries(now, events...)
+	if err != nil {
+		return err
+	}
+	return t.keep(ready)
+}
+
+// keep writes events that were made ready.
+func (t *tx) keep(events []entry) error {
 	if len(events) == 0 {
 		return nil
 	}
@@ -42,26 +84,15 @@ func (t *tx) record(now time.Time, events ...audit.Event) error {
 			return err
 		}
 	}
-	for _, e := range events {
-		if e.Time.IsZero() {
-			e.Time = now
-		}
-		e = e.Clean()
-		e.Seq = t.head.seq + 1
-		hash := chain(t.head.hash, e)
-		data := ""
-		if len(e.Data) > 0 {
-			b, err := json.Marshal(e.Data)
-			if err != nil {
-				return fmt.Errorf("write event: %w", err)
-			}
-			data = string(b)
-		}
+	for i := range events {
+		e := &events[i]
+		seq := t.head.seq + 1
+		hash := chain(t.head.hash, seq, e.line)
 		if _, err := t.exec(`INSERT INTO audit (`+eventColumns+`, hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-			e.Seq, micros(e.Time), string(e.Type), e.Ref, e.Client, e.User, e.Grant, e.Resource, e.IP, e.Rule, e.Code, data, hash); err != nil {
+			seq, micros(e.Time), string(e.Type), e.Ref, e.Client, e.User, e.Grant, e.Resource, e.IP, e.Rule, e.Code, e.data, hash); err != nil {
 			return fmt.Errorf("write event: %w", err)
 		}
-		t.head.seq, t.head.hash = e.Seq, hash
+		t.head.seq, t.head.hash = seq, hash
 	}
 	return nil
 }
@@ -84,7 +115,11 @@ func (s *Store) AppendEvents(ctx context.Context, events ...audit.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	return wrap("append events", s.write(ctx, func(t *tx) error { return t.record(s.now(), events...) }))
+	ready, err := entries(s.now(), events...)
+	if err != nil {
+		return wrap("append events", err)
+	}
+	return wrap("append events", s.write(ctx, func(t *tx) error { return t.keep(ready) }))
 }
 
 // Events returns events in the order in which they were written.
@@ -126,10 +161,12 @@ func (s *Store) VerifyEvents(ctx context.Context) (intact, broken int64, err err
 				return err
 			}
 			n++
-			if broken == 0 && (e.Seq != at.seq+1 || chain(at.hash, e) != kept) {
-				broken = e.Seq
+			seq := e.Seq
+			e.Seq = 0
+			if broken == 0 && (seq != at.seq+1 || chain(at.hash, seq, e.Line()) != kept) {
+				broken = seq
 			}
-			at.seq, at.hash = e.Seq, kept
+			at.seq, at.hash = seq, kept
 			if broken == 0 {
 				intact++
 			}

@@ -63,6 +63,10 @@ func (s *Store) RotateRefresh(ctx context.Context, r Rotation, now time.Time) er
 	if err != nil {
 		return wrap("rotate refresh token", err)
 	}
+	events, err := entries(now, r.Events...)
+	if err != nil {
+		return wrap("rotate refresh token", err)
+	}
 	next := r.New
 	if next.Absolute.IsZero() || old.absolute.Before(next.Absolute) {
 		next.Absolute = old.absolute
@@ -81,7 +85,7 @@ func (s *Store) RotateRefresh(ctx context.Context, r Rotation, now time.Time) er
 		if err := t.insertRefresh(next, old.grantID, old.generation+1); err != nil {
 			return err
 		}
-		return t.record(now, r.Events...)
+		return t.keep(events)
 	}))
 }
 

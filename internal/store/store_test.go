@@ -231,6 +231,18 @@ func TestAuditIsAppendOnly(t *testing.T) {
 		}
 		verify(t, 3, 4)
 	})
+	t.Run("POL-07 so is one that only cleaning would hide", func(t *testing.T) {
+		for _, q := range []string{`UPDATE audit SET user_id = '3' WHERE seq = 4`, `UPDATE audit SET data = '{"n":"2","token":"x"}' WHERE seq = 3`} {
+			if _, err := db.Exec(q); err != nil {
+				t.Fatal(err)
+			}
+		}
+		verify(t, 2, 3)
+		if _, err := db.Exec(`UPDATE audit SET data = '{"n":"2"}' WHERE seq = 3`); err != nil {
+			t.Fatal(err)
+		}
+		verify(t, 5, 0)
+	})
 	t.Run("POL-07 a missing event is found", func(t *testing.T) {
 		for _, q := range []string{`UPDATE audit SET user_id = '3' WHERE seq = 4`, `DELETE FROM audit WHERE seq = 2`} {
 			if _, err := db.Exec(q); err != nil {

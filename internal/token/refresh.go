@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
@@ -68,11 +69,15 @@ func (h *Handler) rotate(ctx context.Context, is *issue) error {
 	if expires.After(is.refresh.Absolute) {
 		expires = is.refresh.Absolute
 	}
+	scopes := is.refresh.Scopes
+	if slices.Equal(scopes, is.grant.Scopes) {
+		scopes = nil // they stand in the grant already
+	}
 	e := is.event(ctx, audit.TypeRefresh, map[string]string{"jti": is.jti, "scope": is.answer.Scope, "method": is.client.Method})
 	e.Ref = "" // nobody is shown the reference of a success, and its index is the dearest page of the commit
 	err = h.cfg.Grants.RotateRefresh(ctx, store.Rotation{
 		Old:   is.refresh.Hash,
-		New:   store.NewRefresh{Hash: store.HashOf(next), Expires: expires, Absolute: is.refresh.Absolute, Scopes: is.refresh.Scopes},
+		New:   store.NewRefresh{Hash: store.HashOf(next), Expires: expires, Absolute: is.refresh.Absolute, Scopes: scopes},
 		Grace: grace, Events: []audit.Event{e},
 	}, is.now)
 	if errors.Is(err, store.ErrSpent) { // somebody was faster: look again

@@ -160,9 +160,11 @@ func (r *reading) inlineKeys(v *value) {
 	r.doc.JWKS = raw
 }
 
-// checkSigningAlg reads token_endpoint_auth_signing_alg (DOC-30).
+// checkSigningAlg reads token_endpoint_auth_signing_alg (DOC-30). Ed25519 and
+// EdDSA are two names of one algorithm (RFC 9864).
 func (r *reading) checkSigningAlg() {
 	alg, ok := r.text("DOC-30", memberSigningAlg)
+	alg = jose.Canonical(alg)
 	switch {
 	case !ok:
 	case !token(alg):

@@ -53,6 +53,7 @@ func TestTolerance(t *testing.T) {
 		{"DOC-30 an unsupported signing algorithm takes private_key_jwt away", with(spoil{method: jwt, "token_endpoint_auth_signing_alg": `"ES512"`}), Supported{}, ProfileMCP, []string{"DOC-30", "DOC-17"}, authMethods, ""},
 		{"DOC-30 an unsupported signing algorithm leaves none", with(spoil{methods: `["none",` + jwt + `]`, "token_endpoint_auth_signing_alg": `"ES512"`}), Supported{}, ProfileMCP, []string{"DOC-30"}, authMethods, "none"},
 		{"DOC-30, CAUTH-07 RS256 is supported", with(spoil{method: jwt, "token_endpoint_auth_signing_alg": `"RS256"`}), Supported{}, ProfileMCP, nil, func(d *Document) any { return d.SigningAlg }, "RS256"},
+		{"DOC-30, CAUTH-07 Ed25519 is the new name of EdDSA", with(spoil{method: jwt, "token_endpoint_auth_signing_alg": `"Ed25519"`}), Supported{}, ProfileMCP, nil, func(d *Document) any { return d.SigningAlg }, "EdDSA"},
 
 		{"DOC-05, DOC-29 inline public keys", spoil{method: jwt, "jwks": keySet}, Supported{}, ProfileMCP, []string{"DOC-29"}, func(d *Document) any { return string(d.JWKS) }, keySet},
 		{"DOC-29 an unknown key type is left out", spoil{method: jwt, "jwks": `{"keys":[{"kty":"zzz"},` + ecKey + `]}`}, Supported{}, ProfileMCP, []string{"DOC-29", "DOC-29"}, authMethods, "private_key_jwt"},

@@ -2,6 +2,7 @@ package housetest
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -75,7 +76,11 @@ func TestMetadataStandsWhereClientsLook(t *testing.T) {
 			if first("token_endpoint_auth_methods_supported") != "none" || first("code_challenge_methods_supported") != "S256" || first("response_types_supported") != "code" {
 				t.Errorf("%s", a.Raw)
 			}
-			for _, alg := range a.Body["token_endpoint_auth_signing_alg_values_supported"].([]any) {
+			algs, _ := a.Body["token_endpoint_auth_signing_alg_values_supported"].([]any)
+			if !slices.Contains(algs, any("EdDSA")) || !slices.Contains(algs, any("Ed25519")) {
+				t.Errorf("META-09 Ed25519 by one name only: %v", algs)
+			}
+			for _, alg := range algs {
 				if alg == "none" || strings.HasPrefix(alg.(string), "HS") {
 					t.Errorf("META-09 lists %s", alg)
 				}

@@ -17,6 +17,7 @@ package jose
 import (
 	"errors"
 	"math/big"
+	"slices"
 )
 
 // The signature algorithms (RFC 7518, RFC 8037).
@@ -31,6 +32,23 @@ const (
 // for client assertions, access tokens and everything we sign (RFC 8725
 // section 3.1). It must not be modified.
 var Algorithms = []string{ES256, PS256, RS256, EdDSA}
+
+// ed25519Name is what RFC 9864 calls EdDSA with the only curve we know. Clients
+// that follow it write the new name in headers, keys and documents.
+const ed25519Name = "Ed25519"
+
+// Accepted are all names by which others may call our algorithms: Algorithms and
+// the new name of EdDSA. It must not be modified.
+var Accepted = append(slices.Clone(Algorithms), ed25519Name)
+
+// Canonical returns our name for an algorithm: EdDSA for Ed25519, and every other
+// name as it is. It says nothing about whether the algorithm is allowed.
+func Canonical(alg string) string {
+	if alg == ed25519Name {
+		return EdDSA
+	}
+	return alg
+}
 
 // The facts on which a caller branches.
 var (

@@ -30,8 +30,8 @@ type Key struct {
 // KID returns the key ID as published, or "".
 func (k Key) KID() string { return k.kid }
 
-// Algorithm returns the algorithm that the key declares, or "" when it leaves
-// that open.
+// Algorithm returns the algorithm that the key declares, by our name, or "" when
+// it leaves that open.
 func (k Key) Algorithm() string { return k.alg }
 
 // Thumbprint returns the SHA-256 thumbprint of RFC 7638 in base64url. It
@@ -120,7 +120,7 @@ func (j jwk) key() (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	return newKey(j.kid, j.alg, pub)
+	return newKey(j.kid, Canonical(j.alg), pub)
 }
 
 // newKey completes a Key from a checked public key.

@@ -17,7 +17,7 @@ import (
 // (jwk, jku, x5c, x5u) are never looked at: they are the sender's word about
 // the sender (RFC 8725 section 3.10).
 type Header struct {
-	Alg string // one of Algorithms
+	Alg string // one of Algorithms, by our name
 	KID string // at most 256 bytes, any characters; "" if absent
 	Typ string // as written; "" if absent
 }
@@ -115,7 +115,7 @@ func parseHeader(segment string) (Header, error) {
 			return Header{}, errors.New("token is nested")
 		}
 	}
-	if !slices.Contains(Algorithms, h.Alg) {
+	if h.Alg = Canonical(h.Alg); !slices.Contains(Algorithms, h.Alg) {
 		return Header{}, errors.New("token algorithm is not one of " + strings.Join(Algorithms, ", "))
 	}
 	if len(h.KID) > maxKID {

@@ -91,6 +91,59 @@ func TestSignAndVerify(t *testing.T) {
 	}
 }
 
+func TestEd25519ByItsNewName(t *testing.T) {
+	p := testKeys()[EdDSA]
+	published := func(alg string) Set {
+		t.Helper()
+		var o map[string]any
+		raw, err := p.Public().MarshalJSON()
+		if err != nil || json.Unmarshal(raw, &o) != nil {
+			t.Fatal(err)
+		}
+		o["alg"] = alg
+		raw, err = json.Marshal(map[string]any{"keys": []any{o}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		set, err := ParseSet(raw, SetLimits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return set
+	}
+	for _, row := range []struct{ key, header string }{{"EdDSA", "Ed25519"}, {"Ed25519", "EdDSA"}, {"Ed25519", "Ed25519"}} {
+		t.Run("CAUTH-07 a key for "+row.key+" and a token by "+row.header+" are one algorithm (RFC 9864)", func(t *testing.T) {
+			m, err := Parse(forge(t, p, `{"alg":"`+row.header+`","kid":"`+p.KID()+`"}`, `{}`), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Header.Alg != EdDSA {
+				t.Errorf("alg is %q", m.Header.Alg)
+			}
+			k, err := published(row.key).Find(p.KID(), m.Header.Alg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Verify(k); err != nil {
+				t.Error(err)
+			}
+			if err := m.Verify(testKeys()[RS256].Public()); !errors.Is(err, ErrNoKey) {
+				t.Errorf("an RSA key: %v", err)
+			}
+		})
+	}
+	for _, alg := range []string{"ed25519", "Ed448", "EDDSA"} {
+		t.Run("CAUTH-07 "+alg+" is another name", func(t *testing.T) {
+			if _, err := Parse(forge(t, p, `{"alg":"`+alg+`"}`, `{}`), 0); err == nil {
+				t.Error("accepted")
+			}
+			if set := published(alg); len(set.Keys) != 0 {
+				t.Error("the key is kept")
+			}
+		})
+	}
+}
+
 func TestVerifyRefuses(t *testing.T) {
 	for alg, p := range testKeys() {
 		token, err := p.Sign("at+jwt", testClaims)

@@ -35,9 +35,9 @@ func (s *Server) metadata() *oauth.ServerMetadata {
 		ResponseModesSupported:        []string{"query"},
 		GrantTypesSupported:           []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken},
 		TokenAuthMethods:              methods, // none first: some clients take the first (META-06)
-		TokenAuthSigningAlgs:          jose.Algorithms,
+		TokenAuthSigningAlgs:          jose.Accepted,
 		RevocationAuthMethods:         methods,
-		RevocationAuthSigningAlgs:     jose.Algorithms,
+		RevocationAuthSigningAlgs:     jose.Accepted,
 		CodeChallengeMethodsSupported: []string{"S256"},
 		ClientIDMetadataDocument:      s.directory.Enabled(),
 		IssParameterSupported:         true,

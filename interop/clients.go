@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -179,7 +180,9 @@ func (n node) openid(alg string) func(context.Context, *house) (string, error) {
 				return "", err
 			}
 			change = map[string]any{
-				"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_signing_alg": alg, "jwks_uri": jwks,
+				"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": jwks,
+				// the library writes the name of RFC 9864 whatever the key says
+				"token_endpoint_auth_signing_alg": strings.Replace(alg, jose.EdDSA, "Ed25519", 1),
 			}
 			env = append(env, "KEY="+string(private))
 		}

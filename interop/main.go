@@ -95,7 +95,8 @@ func (t *table) clients(ctx context.Context, n node, nodeErr error) {
 			{"openid-client " + version("openid-client"), true, n.openid("")},
 			{"openid-client, private_key_jwt ES256", true, n.openid("ES256")},
 			{"openid-client, private_key_jwt RS256", true, n.openid("RS256")},
-			{"openid-client, private_key_jwt EdDSA", true, n.openid("EdDSA")},
+			{"openid-client, private_key_jwt PS256", true, n.openid("PS256")},
+			{"openid-client, private_key_jwt Ed25519", true, n.openid("EdDSA")},
 			{"MCP conformance " + version(sdk+"conformance") + ", authorization", true, n.conformance},
 		}
 		if scheme == "https" { // their documents stand under https names

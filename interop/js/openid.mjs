@@ -14,10 +14,7 @@ const algorithms = {
 async function authentication () {
   if (!key) return oauth.None()
   const { alg, kid, use, ...jwk } = key
-  // For an Ed25519 key this library writes the name of RFC 9864, whatever the
-  // server lists.
-  return oauth.PrivateKeyJwt({ key: await crypto.subtle.importKey('jwk', jwk, algorithms[alg], false, ['sign']), kid },
-    { [oauth.modifyAssertion]: header => { if (alg === 'EdDSA') header.alg = 'EdDSA' } })
+  return oauth.PrivateKeyJwt({ key: await crypto.subtle.importKey('jwk', jwk, algorithms[alg], false, ['sign']), kid })
 }
 
 const config = await oauth.discovery(new URL(env.ISSUER), env.CLIENT_ID, { redirect_uris: [env.REDIRECT] }, await authentication(), {

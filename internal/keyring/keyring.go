@@ -142,8 +142,9 @@ func (r *Ring) Rotate(ctx context.Context) error {
 }
 
 // advance loads the keys and adds one if there is none or due says so about the
-// newest. When another replica was faster the keys are read again, and due is
-// asked again.
+// newest. A key that signs later than one published now would was made by a clock
+// that ran ahead, and does not hold up the others (FA-11). When another replica
+// was faster the keys are read again, and due is asked again.
 func (r *Ring) advance(ctx context.Context, due func(newest *key, now time.Time) bool) error {
 	r.turn.Lock()
 	defer r.turn.Unlock()
@@ -153,7 +154,7 @@ func (r *Ring) advance(ctx context.Context, due func(newest *key, now time.Time)
 		if err != nil {
 			return err
 		}
-		if len(s.keys) > 0 && !due(s.keys[len(s.keys)-1], now) {
+		if len(s.keys) > 0 && !due(s.newest(now.Add(r.cfg.PublishAhead+clockSlop)), now) {
 			r.state.Store(s)
 			return r.retire(ctx, s)
 		}

@@ -220,6 +220,47 @@ func TestSchedule(t *testing.T) {
 		}
 	})
 
+	t.Run("META-20, attack FA-11: a clock that was five years ahead for a while does not end the rotation of keys", func(t *testing.T) {
+		c := newClock()
+		r := mustNew(t, config(openStore(t, c), c))
+		const leap = 5 * 365 * 24 * time.Hour
+		first := signing(t, r)
+		c.move(leap)
+		tick(t, r) // publishes a key for then
+		c.move(-leap)
+		tick(t, r)
+		if signing(t, r) != first {
+			t.Fatal("the key of another time signs")
+		}
+		if err := r.Rotate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		before := kids(t, r)
+		if err := r.Rotate(t.Context()); err != nil || len(kids(t, r)) != len(before) {
+			t.Fatalf("rotated twice: %v, %v", kids(t, r), err)
+		}
+		c.move(time.Hour + time.Minute)
+		tick(t, r)
+		second := signing(t, r)
+		if second == first || !slices.Contains(before, second) {
+			t.Fatal("a rotation on demand does nothing")
+		}
+		for range 3 { // and by itself, each day
+			c.move(23 * time.Hour)
+			tick(t, r)
+			published := kids(t, r)
+			c.move(time.Hour + time.Minute)
+			tick(t, r)
+			if next := signing(t, r); next == second || !slices.Contains(published, next) {
+				t.Fatal("a key signs for ever, or one that was not published")
+			} else {
+				second = next
+			}
+		}
+		if slices.Contains(kids(t, r), first) || len(kids(t, r)) > 4 {
+			t.Fatalf("keys pile up: %v", kids(t, r))
+		}
+	})
 	t.Run("META-20 a key that is withdrawn by hand is gone at the next tick, and another takes over", func(t *testing.T) {
 		c := newClock()
 		s := openStore(t, c)

@@ -47,9 +47,12 @@ func newState(keys []*key, now time.Time, linger time.Duration) (*state, error) 
 
 // signer returns the key that signs at now: the newest whose time has come. A
 // clock that runs behind all of them gets the oldest published one.
-func (s *state) signer(now time.Time) *key {
+func (s *state) signer(now time.Time) *key { return s.newest(now) }
+
+// newest returns the last key that signs by then, or the oldest one.
+func (s *state) newest(by time.Time) *key {
 	for i := len(s.keys) - 1; i > 0; i-- {
-		if !s.keys[i].sign.After(now) {
+		if !s.keys[i].sign.After(by) {
 			return s.keys[i]
 		}
 	}

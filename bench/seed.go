@@ -28,12 +28,19 @@ const (
 // chains is how many refresh token families there are.
 const chains = 64
 
+// The lives of refresh tokens: short enough and long enough for a soak over most
+// of a year.
+const (
+	idle     = 30 * 24 * time.Hour
+	absolute = 3 * 365 * 24 * time.Hour
+)
+
 const configuration = `
 issuer: %s
 listen: %s
 trusted_proxies: [127.0.0.1/32]
 cimd: {enabled: true, allow_test_names: true, fetch: %s}
-tokens: {refresh_idle: 72h}
+tokens: {refresh_idle: %s, refresh_absolute: %s}
 resources:
   - id: %s
     name: Tracker
@@ -49,7 +56,7 @@ policy: {default: allow}
 // token of each grant.
 func install(ctx context.Context, dir, listen, fetch string) (config string, tokens []string, err error) {
 	config = filepath.Join(dir, "bonafide.yaml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, configuration, issuer, listen, fetch, protected), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, configuration, issuer, listen, fetch, idle, absolute, protected), 0o600); err != nil {
 		return "", nil, err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "bonafide.key"), []byte(oauth.RandomToken(32)), 0o600); err != nil {
@@ -100,7 +107,7 @@ func seed(ctx context.Context, s *store.Store) (tokens []string, err error) {
 		}
 		if _, err := s.RedeemCode(ctx, store.Redemption{
 			Hash: store.HashOf(code), Method: oauth.MethodNone,
-			Refresh: &store.NewRefresh{Hash: store.HashOf(token), Expires: now.Add(72 * time.Hour), Absolute: now.Add(90 * 24 * time.Hour)},
+			Refresh: &store.NewRefresh{Hash: store.HashOf(token), Expires: now.Add(idle), Absolute: now.Add(absolute)},
 		}, now); err != nil {
 			return nil, err
 		}

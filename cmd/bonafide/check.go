@@ -28,11 +28,7 @@ func (a *app) clientCheck() *cobra.Command {
 			"file instead, and every defect is listed. Exits 1 if the client would be refused.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := server.Load(a.config, a.dev)
-			if err != nil {
-				return err
-			}
-			rc, err := cfg.Resolver()
+			cfg, rc, err := a.resolver()
 			if err != nil {
 				return err
 			}
@@ -67,6 +63,16 @@ func (a *app) clientCheck() *cobra.Command {
 	cmd.Flags().StringVar(&file, "file", "", "read the document from this file; nothing is fetched")
 	cmd.Flags().BoolVar(&a.dev, "dev", false, "check as for serve --dev")
 	return cmd
+}
+
+// resolver returns the configuration and what it says about documents.
+func (a *app) resolver() (*server.Config, cimd.Config, error) {
+	cfg, err := server.Load(a.config, a.dev)
+	if err != nil {
+		return nil, cimd.Config{}, err
+	}
+	rc, err := cfg.Resolver()
+	return cfg, rc, err
 }
 
 func fetchAndTell(ctx context.Context, out io.Writer, id cimd.ID, rc cimd.Config) error {

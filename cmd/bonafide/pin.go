@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/cimd"
-	"github.com/bonafide-id/bonafide/internal/server"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/spf13/cobra"
 )
@@ -25,11 +24,7 @@ func (a *app) clientPin() *cobra.Command {
 			"read from there, so that keys can be rotated.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := server.Load(a.config, a.dev)
-			if err != nil {
-				return err
-			}
-			rc, err := cfg.Resolver()
+			_, rc, err := a.resolver()
 			if err != nil {
 				return err
 			}

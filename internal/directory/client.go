@@ -12,16 +12,16 @@ import (
 
 // Where a client is known from.
 const (
-	SourceCIMD       = "cimd"
-	SourceRegistered = "registered"
+	SourceCIMD       = store.SourceCIMD
+	SourceRegistered = store.SourceRegistered
 )
 
 // States of a client's row. A client without a row is StateAllowed.
 const (
-	StateAllowed = "allowed"
-	StatePending = "pending"
-	StateBlocked = "blocked"
-	StateRetired = "retired"
+	StateAllowed = store.StateAllowed
+	StatePending = store.StatePending
+	StateBlocked = store.StateBlocked
+	StateRetired = store.StateRetired
 )
 
 // Client is a client as the rest of the server sees it: identity, what it may

@@ -43,11 +43,23 @@ type outcome struct {
 	P50, P99  time.Duration
 	First     string   // the first wrong answer
 	Tokens    []string // the last of each worker
-	Busy      float64  // share of its core that the server was busy; filled in by drive
+	Busy      float64  // share of its core that the server was busy; filled in by drive, as
+	Each      float64  // microseconds of the server's core for each answer
 }
 
 // rate returns the right answers a second.
 func (o outcome) rate() float64 { return float64(o.OK) / o.Took.Seconds() }
+
+// cost is what a server spent in several turns.
+type cost struct{ busy, each []float64 }
+
+func (c *cost) add(o outcome) {
+	c.busy, c.each = append(c.busy, o.Busy), append(c.each, o.Each)
+}
+
+func (c *cost) String() string {
+	return fmt.Sprintf("core busy %.0f %%, %.0f us for each", 100*median(c.busy), median(c.each))
+}
 
 // drive runs a load against a server, and says how busy the server was.
 func (b *bench) drive(ctx context.Context, server *child, l load) (outcome, error) {
@@ -63,7 +75,8 @@ func (b *bench) drive(ctx context.Context, server *child, l load) (outcome, erro
 	if err := c.hear(&o); err != nil {
 		return o, err
 	}
-	o.Busy = (server.cpu() - before).Seconds() / time.Since(began).Seconds()
+	spent := (server.cpu() - before).Seconds()
+	o.Busy, o.Each = spent/time.Since(began).Seconds(), 1e6*spent/float64(max(1, o.OK))
 	c.stop()
 	if o.Wrong > 0 {
 		return o, fmt.Errorf("%d of %d answers were wrong, the first: %s", o.Wrong, o.Wrong+o.OK, o.First)

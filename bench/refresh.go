@@ -16,7 +16,7 @@ type peer struct {
 	load       load
 	last       outcome
 	slowest    time.Duration // of the 99th percentiles
-	busy       []float64
+	cost       cost
 }
 
 // refreshing returns a peer with a token for each worker.
@@ -36,14 +36,14 @@ func (p *peer) turn(ctx context.Context, b *bench, d time.Duration) turn {
 		}
 		p.load.Tokens = p.last.Tokens
 		p.slowest = max(p.slowest, p.last.P99)
-		p.busy = append(p.busy, p.last.Busy)
+		p.cost.add(p.last)
 		return p.last.rate(), nil
 	}
 }
 
 // said describes how a peer answered.
 func (p *peer) said() string {
-	return fmt.Sprintf("p99 %v, busy %.0f %%", p.slowest.Round(100*time.Microsecond), 100*median(p.busy))
+	return fmt.Sprintf("p99 %v, %v", p.slowest.Round(100*time.Microsecond), &p.cost)
 }
 
 // refresh measures the refresh grant against its floor and against peers, all of
@@ -73,7 +73,7 @@ func (b *bench) refresh(ctx context.Context) error {
 		if _, err := p.turn(ctx, b, max(b.slice, time.Second))(); err != nil { // warm: compilers, caches
 			return err
 		}
-		p.slowest, p.busy = 0, nil
+		p.slowest, p.cost = 0, cost{}
 	}
 	for _, p := range all {
 		turns = append(turns, p.turn(ctx, b, b.slice))

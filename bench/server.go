@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -39,6 +40,17 @@ const sites = 100
 // can be moved; and beside it the floors, with a store of their own.
 func playServer(args []string) error {
 	dir := args[0]
+	if path := os.Getenv("BENCH_PROFILE"); path != "" { // for one who wants to know where the time goes
+		f, err := os.Create(path + "." + filepath.Base(dir))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	config, tokens, err := install(ctx, dir, "127.0.0.1:0", "at_once")

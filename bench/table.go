@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -23,6 +24,9 @@ const (
 // noisy is the drift of a floor from start to end beyond which its figure proves
 // nothing.
 const noisy = 0.20
+
+// quiet is the load average before the start from which on others are at work.
+const quiet = 0.5
 
 // row is one line of the table.
 type row struct {
@@ -177,6 +181,9 @@ func (b *bench) print(began time.Time, load string) {
 	fmt.Printf("%s, %d cores, %s %s/%s; %s\n", processor(), runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH, pinned())
 	fmt.Printf("%d turns of %v for each figure, the floor before and after each, medians; %d connections; load average %s before, %s after\n\n",
 		rounds, b.slice.Round(time.Millisecond), workers, load, loadAverage())
+	if v, err := strconv.ParseFloat(load, 64); err != nil || v >= quiet {
+		fmt.Printf("The machine was not quiet before the start (load %s, wanted below %v): take these figures for orientation.\n\n", load, quiet)
+	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "outcome\twhat\tvalue\tfloor\tratio\ttarget\tfloor from start to end\tnote")
 	for _, r := range b.rows {

@@ -133,6 +133,7 @@ func TestParseSwitches(t *testing.T) {
 		{"URL-14 an issuer without a path", URLRules{AllowRootPath: true, Reserved: []string{"https://as.org"}}, "https://as.org/", false},
 		{"URL-14 another path at the issuer is a client", URLRules{Reserved: []string{"https://as.org", "https://as.org/tenant"}}, "https://as.org/tenant/client.json", true},
 		{"URL-14 the query makes no other name of it", URLRules{AllowQuery: true, Reserved: []string{"https://as.org/tenant"}}, "https://as.org/tenant?x", false},
+		{"URL-14 another port of the issuer is another server", URLRules{Ports: []uint16{8443}, Reserved: []string{"https://as.org/tenant"}}, "https://as.org:8443/tenant", true},
 		{"URL-17 a client_id that is still form-encoded is no URL", URLRules{}, "https%3A%2F%2Fgood.org%2Fc.json", false},
 		{"URL-05 development does not lift the other rules: fragment", dev, "http://localhost/c.json#", false},
 		{"URL-04 development does not lift the other rules: dot segment", dev, "http://localhost/../c.json", false},

@@ -29,7 +29,15 @@ type row struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
-	code := judge(ctx)
+	code := 0
+	if len(os.Args) == 3 && os.Args[1] == "as-client" {
+		if err := asClient(ctx, os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	} else {
+		code = judge(ctx)
+	}
 	cancel()
 	stop()
 	os.Exit(code)
@@ -88,7 +96,7 @@ func (t *table) clients(ctx context.Context, n node, nodeErr error) {
 		if err == nil {
 			h, err = startHouse(ctx, binary, scheme)
 		}
-		list := []client{
+		list := []caller{
 			{"Go MCP SDK v1.8.0", false, goSDK},
 			{"TypeScript SDK " + version(sdk+"sdk"), true, n.typescript(sdk + "sdk")},
 			{"TypeScript client " + version(sdk+"client"), true, n.typescript(sdk + "client")},
@@ -100,7 +108,7 @@ func (t *table) clients(ctx context.Context, n node, nodeErr error) {
 			{"MCP conformance " + version(sdk+"conformance") + ", authorization", true, n.conformance},
 		}
 		if scheme == "https" { // their documents stand under https names
-			list = append(list, client{"documents that clients publish", false, shapes})
+			list = append(list, caller{"documents that clients publish", false, shapes})
 		}
 		for _, c := range list {
 			t.add(ctx, c.name, scheme, time.Minute, func(ctx context.Context) (string, error) {
@@ -121,7 +129,7 @@ func (t *table) clients(ctx context.Context, n node, nodeErr error) {
 	}
 }
 
-type client struct {
+type caller struct {
 	name string
 	node bool // needs Node
 	do   func(context.Context, *house) (string, error)

@@ -77,6 +77,14 @@ func version(pkg string) string {
 
 // suites runs what judges single packages.
 func (t *table) suites(ctx context.Context, n node, nodeErr error, b baseline) {
+	for _, revision := range []string{"2025-11-25", "2026-07-28"} {
+		t.add(ctx, "MCP conformance "+version(sdk+"conformance")+", client toolkit", revision, 3*time.Minute, func(ctx context.Context) (string, error) {
+			if nodeErr != nil {
+				return "", nodeErr
+			}
+			return b.toolkit(revision, n)(ctx)
+		})
+	}
 	t.add(ctx, "Wycheproof JWS "+wycheproofDate+", internal/jose", "-", 3*time.Minute, b.wycheproof)
 	t.add(ctx, "WPT URLs and WHATWG "+whatwgVersion+", cimd.Parse", "-", time.Minute, b.urls)
 	t.add(ctx, "IANA registries by Python's ipaddress, address guard", "-", 2*time.Minute, b.addresses)

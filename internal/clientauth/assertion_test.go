@@ -95,6 +95,7 @@ func TestSpoiledClaims(t *testing.T) {
 		{"attack CA-05: exp is missing", "CAUTH-05", drop("exp")},
 		{"attack CA-05: exp in ten years", "CAUTH-05", set("exp", now+10*365*86400)},
 		{"attack CA-05: exp beyond five minutes and the skew", "CAUTH-05", set("exp", now+361)},
+		{"attack CA-05: exp beyond five minutes and the skew, and no iat", "CAUTH-05", func(m map[string]any) { delete(m, "iat"); m["exp"] = now + 361 }},
 		{"attack CA-05: exp past by a second", "CAUTH-05", set("exp", now-1)},
 		{"attack CA-05: exp is now", "CAUTH-05", set("exp", now)},
 		{"attack CA-05: exp as a string", "CAUTH-03", set("exp", "1893456000")},
@@ -304,6 +305,18 @@ func TestReplay(t *testing.T) {
 		h.refused(t, q, "CAUTH-06")
 		h.clock.move(time.Second)
 		h.refused(t, q, "CAUTH-05")
+	})
+	t.Run("CAUTH-06 the mark of the longest-lived assertion outlives it, whatever is pruned", func(t *testing.T) {
+		m := h.assertionClaims(keyed)
+		delete(m, "iat")
+		m["exp"] = h.clock.now().Unix() + 360
+		q := withAssertion(h.sign(t, "", m))
+		h.accepted(t, q, oauth.MethodPrivateKeyJWT)
+		h.clock.move(359 * time.Second)
+		if _, err := h.store.Prune(t.Context(), h.clock.now()); err != nil {
+			t.Fatal(err)
+		}
+		h.refused(t, q, "CAUTH-06")
 	})
 	t.Run("a store that fails is our failure", func(t *testing.T) {
 		boom := errors.New("disk on fire")

@@ -115,6 +115,14 @@ func TestSpoiledRefresh(t *testing.T) {
 		{"TOK-20 the policy takes refresh tokens away", oauth.UnauthorizedClient, rule(policy.Rule{Refresh: policy.RefreshNever})},
 		{"POL-05 the policy takes the resource away", oauth.InvalidGrant, rule(policy.Rule{Resources: []string{notes}})},
 		{"POL-05 the policy takes every scope away", oauth.InvalidGrant, rule(policy.Rule{HasScopes: true})},
+		{"POL-05, TOK-16: the resource is no more", oauth.InvalidGrant, func(t *testing.T, h *house, _ url.Values) {
+			set := *h.people.policy()
+			set.Resources = set.Resources[1:]
+			if err := set.Check(); err != nil {
+				t.Fatal(err)
+			}
+			h.people.set = &set
+		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			h := newHouse(t)

@@ -210,6 +210,16 @@ func TestIntrospect(t *testing.T) {
 		}
 		h.clock.move(time.Minute)
 	})
+	t.Run("INT-01, POL-08 a few mistakes are forgotten once the secret is right", func(t *testing.T) {
+		for range 3 {
+			for range 9 {
+				h.post("/introspect", url.Values{"token": {access}}, "Authorization", basicAuth(mcp, "guess"))
+			}
+			if got := h.post("/introspect", url.Values{"token": {access}}, "Authorization", basicAuth(mcp, mcpSecret)); got.status != http.StatusOK {
+				t.Fatalf("status %d: %s", got.status, got.body)
+			}
+		}
+	})
 	t.Run("INT-01 without a token", func(t *testing.T) {
 		got := h.post("/introspect", url.Values{}, "Authorization", basicAuth(mcp, mcpSecret))
 		if got.get("error") != string(oauth.InvalidRequest) {

@@ -6,6 +6,13 @@
 //
 // The program starts itself again in roles: the server under test on core 0, the
 // load on core 1.
+//
+//	make bench TIME=10s                                   longer turns
+//	cd bench && ./run.sh 3s -only refresh                 one section
+//	cd bench && ./run.sh 3s -only soak -rotations 5000000 the whole soak, about half an hour
+//
+// BENCH_PROFILE=FILE writes CPU profiles of the server under test to FILE.refresh,
+// FILE.authorize and FILE.soak.
 package main
 
 import (

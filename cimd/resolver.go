@@ -56,7 +56,7 @@ func New(c Config) (*Resolver, error) {
 		backoff: newBackoff(),
 		budget:  newBudget(cfg.Budgets),
 		gate:    newGate(cfg.Budgets),
-		decode:  make(chan struct{}, 2),
+		decode:  make(chan struct{}, 1), // an image may need much memory while it is decoded
 		pins:    make(map[string]struct{}),
 	}
 	r.life, r.end = context.WithCancel(context.Background())

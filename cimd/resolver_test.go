@@ -123,7 +123,7 @@ func TestResolveKeepsNothingOfTheRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.take()
-	request, id = "", cimd.ID{}
+	request, id = "", cimd.ID{} //nolint:ineffassign,wastedassign // lets go of the request
 	if grown := heap() - before; grown > -4<<20 {
 		t.Errorf("R2 the request that the client_id was a part of is still in memory (%d KiB)", grown>>10)
 	}

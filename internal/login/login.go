@@ -18,7 +18,6 @@ import (
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/web"
-	"github.com/bonafide-id/bonafide/oauth"
 )
 
 // ACR is the authentication context class of a sign-in with a password.
@@ -104,7 +103,7 @@ type Return struct {
 	RedirectHost string `json:"h,omitempty"`
 }
 
-// New checks the configuration. It computes one password hash.
+// New checks the configuration.
 func New(c Config) (*Login, error) {
 	if c.Edge == nil || c.Store == nil || c.Sealer == nil || c.Audit == nil {
 		return nil, errors.New("login: Edge, Store, Sealer and Audit are required")
@@ -130,12 +129,8 @@ func New(c Config) (*Login, error) {
 	if !ownPath(c.Home) {
 		return nil, fmt.Errorf("login: home %q is not a path of ours", c.Home)
 	}
-	nobody, err := HashPassword(oauth.RandomToken(24))
-	if err != nil {
-		return nil, fmt.Errorf("login: %w", err)
-	}
 	return &Login{
-		cfg: c, nobody: nobody, gate: newGate(c.Hashing, c.HashWait), limits: newLimits(),
+		cfg: c, nobody: hashOfNobody(), gate: newGate(c.Hashing, c.HashWait), limits: newLimits(),
 		touched: min(5*time.Minute, c.Idle/10),
 	}, nil
 }

@@ -25,6 +25,7 @@ type ServerMetadata struct {
 	RevocationAuthMethods         []string `json:"revocation_endpoint_auth_methods_supported,omitempty"`
 	RevocationAuthSigningAlgs     []string `json:"revocation_endpoint_auth_signing_alg_values_supported,omitempty"`
 	IntrospectionAuthMethods      []string `json:"introspection_endpoint_auth_methods_supported,omitempty"`
+	IntrospectionSigningAlgs      []string `json:"introspection_signing_alg_values_supported,omitempty"` // RFC 9701
 	CodeChallengeMethodsSupported []string `json:"code_challenge_methods_supported,omitempty"`
 	ClientIDMetadataDocument      bool     `json:"client_id_metadata_document_supported"`
 	IssParameterSupported         bool     `json:"authorization_response_iss_parameter_supported"`

@@ -63,7 +63,7 @@ func printEvents(ctx context.Context, out io.Writer, s *store.Store, q store.Eve
 
 func (a *app) keysCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "keys", Short: "The server's signing keys"}
-	cmd.AddCommand(&cobra.Command{
+	cmd.AddCommand(a.keysRotate(), a.keysRetire(), &cobra.Command{
 		Use:   "list",
 		Short: "List signing keys and when each is published, signs and retires",
 		Args:  cobra.NoArgs,

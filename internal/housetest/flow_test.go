@@ -1,6 +1,7 @@
 package housetest
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/internal/login"
 )
 
@@ -40,6 +42,41 @@ func TestAPublicClientSignsInRefreshesAndLeaves(t *testing.T) {
 		i := introspect(a.Str("access_token"))
 		if i.Body["active"] != true || i.Str("client_id") != ClientID || i.Str("aud") != Resource {
 			t.Errorf("got %d %s", i.Status, i.Raw)
+		}
+	})
+	t.Run("INT-05 the same answer signed, for this resource alone, and no access token", func(t *testing.T) {
+		i := h.Post("/introspect", nil2("token", a.Str("access_token")), func(r *http.Request) {
+			r.SetBasicAuth("https%3A%2F%2Fmcp.test%2Fmcp", IntrospectionSecret)
+			r.Header.Set("Accept", "application/token-introspection+jwt")
+		})
+		if !i.OK() || i.Header.Get("Content-Type") != "application/token-introspection+jwt" {
+			t.Fatalf("%d %v", i.Status, i.Header)
+		}
+		m, err := jose.Parse(i.Raw, 0)
+		if err != nil || m.Header.Typ != "token-introspection+jwt" {
+			t.Fatalf("%+v, %v", m, err)
+		}
+		set, err := jose.ParseSet([]byte(h.Get("/jwks").Raw), jose.SetLimits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := set.Find(m.Header.KID, m.Header.Alg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Verify(key); err != nil {
+			t.Error(err)
+		}
+		var c struct {
+			Iss, Aud, Sub string
+			Exp           int64
+			State         map[string]any `json:"token_introspection"`
+		}
+		if err := json.Unmarshal(m.Claims, &c); err != nil || c.Iss != Issuer || c.Aud != Resource || c.Sub != "" || c.Exp != 0 || c.State["active"] != true {
+			t.Errorf("%s, %v", m.Claims, err)
+		}
+		if again := introspect(i.Raw); again.Body["active"] != false {
+			t.Error("the answer passes for an access token")
 		}
 	})
 	t.Run("REV-03, REV-04 revoking the refresh token ends the access token, without a fetch", func(t *testing.T) {

@@ -53,6 +53,7 @@ func (s *Server) metadata() *oauth.ServerMetadata {
 		if r.IntrospectionSecret != "" && m.IntrospectionEndpoint == "" {
 			m.IntrospectionEndpoint = at("/introspect")
 			m.IntrospectionAuthMethods = []string{oauth.MethodSecretBasic}
+			m.IntrospectionSigningAlgs = s.keys.Algorithms()
 		}
 	}
 	return m

@@ -177,3 +177,14 @@ func (s *Server) resolved(ctx context.Context, e cimd.Event) {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+// RotateKeys publishes the next signing key now, as an operator's decision. A
+// running server sees it within its next round of housekeeping.
+func RotateKeys(ctx context.Context, cfg *Config) error {
+	s, err := New(ctx, cfg, Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return s.keys.Rotate(ctx)
+}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/bonafide-id/bonafide/internal/clientauth"
 	"github.com/bonafide-id/bonafide/internal/keyring"
@@ -57,7 +59,35 @@ func (h *Handler) Introspect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if wantsSigned(r) {
+		return h.signed(w, res, st)
+	}
 	return web.WriteJSON(w, http.StatusOK, st)
+}
+
+// mediaSigned is what a resource server accepts that wants the answer signed.
+const mediaSigned = "application/token-introspection+jwt"
+
+func wantsSigned(r *http.Request) bool {
+	for accept := range strings.SplitSeq(r.Header.Get("Accept"), ",") {
+		if media, _, err := mime.ParseMediaType(accept); err == nil && media == mediaSigned {
+			return true
+		}
+	}
+	return false
+}
+
+// signed answers with a JWT for this resource alone (RFC 9701 section 5; INT-05).
+// It has a type of its own and neither sub nor exp, so that it can never pass for
+// an access token.
+func (h *Handler) signed(w http.ResponseWriter, res *policy.Resource, st *state) error {
+	token, err := h.cfg.Keys.MintIntrospection(keyring.Introspection{Audience: res.ID, Issued: h.cfg.Now(), State: st})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", mediaSigned)
+	_, err = w.Write([]byte(token))
+	return err
 }
 
 // caller authenticates the resource server (INT-01).

@@ -25,6 +25,7 @@ import (
 // Store is what the directory may read and keep.
 type Store interface {
 	Client(ctx context.Context, id string) (store.Client, error)
+	ClientStanding(ctx context.Context, id string) (store.Client, error)
 	Document(ctx context.Context, clientID string) (store.Document, error)
 	LoadCache(ctx context.Context, key string) ([]byte, bool, error)
 	SaveCache(ctx context.Context, key, clientID string, entry []byte) error
@@ -242,8 +243,13 @@ func (d *Directory) Revalidate(ctx context.Context, clientIDs []string) {
 	d.resolver.Revalidate(ctx, ids)
 }
 
+// row returns the row of a client: all of it for a registered one, and of one with
+// a document only how it stands, because the rest is in the document.
 func (d *Directory) row(ctx context.Context, clientID string) (store.Client, bool, error) {
-	row, err := d.cfg.Store.Client(ctx, clientID)
+	row, err := d.cfg.Store.ClientStanding(ctx, clientID)
+	if err == nil && row.Source != SourceCIMD {
+		row, err = d.cfg.Store.Client(ctx, clientID)
+	}
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return row, false, nil

@@ -430,6 +430,10 @@ func TestAPinnedClientStaysWhatItWas(t *testing.T) {
 
 type brokenStore struct{ directory.Store }
 
+func (brokenStore) ClientStanding(context.Context, string) (store.Client, error) {
+	return store.Client{}, errors.New("disk on fire")
+}
+
 func (brokenStore) Client(context.Context, string) (store.Client, error) {
 	return store.Client{}, errors.New("disk on fire")
 }

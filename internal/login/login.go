@@ -154,7 +154,7 @@ func (l *Login) Redirect(w http.ResponseWriter, r *http.Request, ret Return) err
 	if err != nil {
 		return err
 	}
-	http.Redirect(w, r, l.cfg.Edge.Path("/login")+"?tx="+url.QueryEscape(tx), http.StatusSeeOther)
+	web.SeeOther(w, l.cfg.Edge.Path("/login")+"?tx="+url.QueryEscape(tx))
 	return nil
 }
 

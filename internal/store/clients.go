@@ -42,6 +42,19 @@ func (s *Store) Client(ctx context.Context, id string) (Client, error) {
 	return c, nil
 }
 
+// ClientStanding returns what decides whether a client gets anything, and nothing
+// else of its row: ID, Source, State, Version and Pinned. It is asked on every
+// request. Errors are those of Client.
+func (s *Store) ClientStanding(ctx context.Context, id string) (Client, error) {
+	c := Client{ID: id}
+	err := s.get(ctx, []any{&c.Source, &c.State, &c.Version, &c.Pinned},
+		`SELECT source, state, version, pinned_version FROM clients WHERE client_id = $1`, id)
+	if err != nil {
+		return Client{}, wrap("find client", err)
+	}
+	return c, nil
+}
+
 // Clients returns clients in the order of their identifiers, starting behind
 // after. The limit is 100 by default and 1000 at most.
 func (s *Store) Clients(ctx context.Context, after string, limit int) ([]Client, error) {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 123456000, time.UTC)
@@ -370,4 +372,38 @@ func canceled() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
+}
+
+func TestClientStandingIsWhatTheRowSays(t *testing.T) {
+	s := open(t)
+	ctx := t.Context()
+	if err := s.RegisterClient(ctx, Client{ID: "registered", RedirectURIs: []string{"https://app.example/cb"}}, noon); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetClientState(ctx, "https://blocked.example/c.json", StateBlocked, "test", noon); err != nil {
+		t.Fatal(err)
+	}
+	doc := Document{ClientID: "https://pinned.example/c.json", Body: []byte("{}"), Digest: "d", SecurityDigest: "s", FetchedAt: noon}
+	if err := s.PinClient(ctx, Client{ID: doc.ClientID}, doc, noon); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"registered", "https://blocked.example/c.json", "https://pinned.example/c.json"} {
+		t.Run("URL-15, REV-06 "+id, func(t *testing.T) {
+			row, err := s.Client(ctx, id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := Client{ID: row.ID, Source: row.Source, State: row.State, Version: row.Version, Pinned: row.Pinned}
+			got, err := s.ClientStanding(ctx, id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	if _, err := s.ClientStanding(ctx, "nobody"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("URL-15 got %v", err)
+	}
 }

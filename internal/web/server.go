@@ -19,3 +19,11 @@ func NewServer(h http.Handler) *http.Server {
 		MaxHeaderBytes:    64 << 10,
 	}
 }
+
+// SeeOther sends the browser on to an address below our own origin with 303, the
+// only redirect that is right after a form with a password (AUTHZ-15). There is
+// no body: nobody would see it.
+func SeeOther(w http.ResponseWriter, path string) {
+	w.Header().Set("Location", path)
+	w.WriteHeader(http.StatusSeeOther)
+}

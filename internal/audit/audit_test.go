@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 123456789, time.FixedZone("", 3600))
@@ -132,17 +133,46 @@ func TestMarshalLine(t *testing.T) {
 	})
 }
 
-// FuzzMarshalLine: whatever stands in an event, a line is one line of valid JSON
-// in plain sight, and cleaning is stable.
+func TestWhatEscapingSpellsIsCleanedToo(t *testing.T) {
+	for _, r := range []struct {
+		name string
+		in   map[string]string
+		want map[string]string
+	}{
+		{"AD-07 an escape that ends the name of a secret", map[string]string{"\x8cookie": "x", "\fredential": "x"}, map[string]string{}},
+		{"AD-07 an escape that begins a JWS", map[string]string{"why": "\x0eyJhbGciOiJub25lIn0.eyJpc3MiOiJodHRwczovL2EifQ."}, map[string]string{"why": Removed}},
+		{"AD-07 a cut that leaves a credential alone", map[string]string{"why": "Bearer " + strings.Repeat("x", 600) + " y"}, map[string]string{"why": Removed}},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			once := Event{Data: r.in}.Clean()
+			if d := cmp.Diff(r.want, once.Data); d != "" {
+				t.Error(d)
+			}
+			if d := cmp.Diff(once, once.Clean()); d != "" {
+				t.Errorf("cleaning twice differs: %s", d)
+			}
+		})
+	}
+}
+
+// FuzzMarshalLine: whatever stands in an event, its line is one line of JSON in
+// plain sight and of a bounded length that says exactly what Clean keeps; no
+// entry is named like a secret; cleaning is stable and leaves printable ASCII
+// that is short and no secret as it is.
 func FuzzMarshalLine(f *testing.F) {
 	f.Add("a\nb", "k\x1b", "eyJhbGciOiJub25lIn0.eyJpc3MiOiJodHRwczovL2EifQ.")
 	f.Add("\u2028\u202e", "token", strings.Repeat("x", 5000))
 	f.Add("\xff\xfe", "", "$argon2id$")
+	f.Add("https://a.example/<&>\"\\", "\x8cookie", "Bearer "+strings.Repeat("x", 600)+" y")
+	f.Add("\ufffd\U000e0041", "\x0cODE", "\x0eyJhbGciOiJub25lIn0.eyJpc3MiOiJodHRwczovL2EifQ.")
 	f.Fuzz(func(t *testing.T, client, key, value string) {
-		e := Event{Time: noon, Type: TypeRefusal, Client: client, Data: map[string]string{key: value}}
+		e := Event{
+			Seq: 3, Time: noon, Type: Type(value), Ref: key, Client: client, User: value, Grant: key, Resource: value, IP: client, Rule: key, Code: client,
+			Data: map[string]string{key: value, client: key, "z" + key: client},
+		}
 		line := e.MarshalLine()
-		if !json.Valid(line) || bytes.Count(line, []byte("\n")) != 1 || line[len(line)-1] != '\n' {
-			t.Fatalf("not one line of JSON: %q", line)
+		if bytes.Count(line, []byte("\n")) != 1 || line[len(line)-1] != '\n' || len(line) > 64<<10 {
+			t.Fatalf("not one short line: %q", line)
 		}
 		for _, r := range string(line[:len(line)-1]) {
 			if unsafeRune(r) {
@@ -152,6 +182,23 @@ func FuzzMarshalLine(f *testing.F) {
 		once := e.Clean()
 		if d := cmp.Diff(once, once.Clean()); d != "" {
 			t.Fatal(d)
+		}
+		var got Event
+		if err := json.Unmarshal(line, &got); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if d := cmp.Diff(once, got, cmpopts.EquateEmpty()); d != "" {
+			t.Fatalf("%q: %s", line, d)
+		}
+		for k := range got.Data {
+			for _, s := range append(secretNames, "code") {
+				if low := strings.ToLower(k); low == s || s != "code" && strings.Contains(low, s) {
+					t.Fatalf("an entry is named %q", k)
+				}
+			}
+		}
+		if plain(client) && len(client) <= MaxField && !secretShape(client) && (once.Client != client || once.Code != client) {
+			t.Fatalf("%q became %q and %q", client, once.Client, once.Code)
 		}
 	})
 }

@@ -51,8 +51,9 @@ func (e Event) Clean() Event {
 		if len(data) == MaxData {
 			break
 		}
-		if !secretName(k) {
-			data[clean(k, MaxDataKey)] = clean(e.Data[k], MaxDataValue)
+		// Spelling out a control character can put letters in front of the rest.
+		if shown := clean(k, MaxDataKey); !secretName(k) && !secretName(shown) {
+			data[shown] = clean(e.Data[k], MaxDataValue)
 		}
 	}
 	e.Data = data
@@ -81,10 +82,11 @@ func clean(s string, limit int) string {
 	if len(s) > 8*limit { // nothing past this point can survive the cut
 		s = s[:8*limit]
 	}
-	if secretShape(s) {
+	shown := cut(escape(s), limit)
+	if secretShape(s) || shown != s && secretShape(shown) {
 		return Removed
 	}
-	return cut(escape(s), limit)
+	return shown
 }
 
 // escape spells out what could start a new record, move a cursor or turn the

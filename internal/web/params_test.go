@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -185,22 +186,56 @@ func TestParseRequest(t *testing.T) {
 	}
 }
 
+// wanted says by net/url what the parameters of raw are, and false if they must
+// be refused: net/url takes anything more than once.
+func wanted(raw string) (Params, bool) {
+	all, err := url.ParseQuery(raw)
+	if err != nil || len(strings.Split(raw, "&")) > 100 {
+		return Params{}, false
+	}
+	p := Params{Form: Form{}}
+	for name, values := range all {
+		if !utf8.ValidString(name+strings.Join(values, "")) || name != "resource" && len(values) > 1 {
+			return Params{}, false
+		}
+		if name != "resource" && values[0] != "" {
+			p.Form[name] = values[0]
+		}
+	}
+	for _, v := range all["resource"] {
+		if v != "" {
+			p.Resources = append(p.Resources, v)
+		}
+	}
+	return p, true
+}
+
+// FuzzParameters holds what we read in a query and in a body against net/url.
 func FuzzParameters(f *testing.F) {
-	for _, s := range []string{"a=1&b=2", "resource=a&resource=b", "a=%zz", "a;b", "a=%ff", "=&=", "scope=&scope=x"} {
+	for _, s := range []string{"a=1&b=2", "resource=a&resource=b", "a=%zz", "a;b", "a=%ff", "=&=", "scope=&scope=x", "&&a&", "a=b=c&%61=d", "resource=%c3&x=%a9", "a+b=%2B", strings.Repeat("&", 100)} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
-		p, err := parse(raw)
-		want, stdErr := url.ParseQuery(raw)
-		if err != nil {
+		if len(raw) > maxParamBytes {
 			return
 		}
-		if stdErr != nil {
-			t.Fatalf("accepted %q, net/url says %v", raw, stdErr)
-		}
-		for name, value := range p.Form {
-			if len(want[name]) != 1 || want[name][0] != value || value == "" || name == "resource" {
-				t.Fatalf("%q: %q = %q, net/url says %q", raw, name, value, want[name])
+		want, ok := wanted(raw)
+		body := httptest.NewRequest(http.MethodPost, "/token?a=other", strings.NewReader(raw))
+		body.Header.Set("Content-Type", formType)
+		inBody, bodyErr := ParseBody(body)
+		inQuery, queryErr := ParseQuery(&http.Request{URL: &url.URL{RawQuery: raw}})
+		for _, got := range []struct {
+			p   Params
+			err error
+		}{{inBody, bodyErr}, {inQuery, queryErr}} {
+			if (got.err == nil) != ok {
+				t.Fatalf("%q: %v; net/url has %v, accepted %v", raw, got.err, want, ok)
+			}
+			if got.err != nil && oauth.AsError(got.err).Code != oauth.InvalidRequest {
+				t.Fatalf("%q: %v", raw, got.err)
+			}
+			if d := cmp.Diff(want, got.p); d != "" {
+				t.Fatalf("%q: %s", raw, d)
 			}
 		}
 	})

@@ -302,3 +302,58 @@ func FuzzChallengesRoundTrip(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseChallenges: what is read of any header consists of tokens, names no
+// parameter twice and stays within the limit; written again with every value
+// quoted, in one header or in one for each challenge, it is read as the same.
+func FuzzParseChallenges(f *testing.F) {
+	for _, s := range []string{
+		`Bearer realm="a\"b", scope="x y"`, `Basic, Bearer`, `Negotiate YII==, Bearer error=invalid_token`, `Bearer a = 1 ,, b="",`, "DPoP algs=\"ES256\"\tBearer",
+		`Bearer resource_metadata="https://a.test/.well-known/oauth-protected-resource"`, `A=`, `A b/c==`, `A B=,C`, "A b=\"\x00\xff\\",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, header string) {
+		got, err := ParseChallenges([]string{header})
+		if err != nil {
+			return
+		}
+		if len(got) > MaxChallenges {
+			t.Fatalf("%d challenges", len(got))
+		}
+		token := func(s string) bool {
+			return s != "" && strings.Trim(s, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
+		}
+		var headers []string
+		for _, c := range got {
+			names := map[string]bool{}
+			again := c.Scheme
+			if c.Token68 != "" {
+				again += " " + c.Token68
+			}
+			sep := " "
+			for _, p := range c.Params {
+				if low := strings.ToLower(p.Name); !token(p.Name) || names[low] || c.Token68 != "" {
+					t.Fatalf("%q has the parameter %q", header, p.Name)
+				} else {
+					names[low] = true
+				}
+				again += sep + p.Name + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(p.Value) + `"`
+				sep = ", "
+			}
+			if !token(c.Scheme) || !strings.Contains(header, c.Scheme) || !strings.Contains(header, c.Token68) {
+				t.Fatalf("%q has the challenge %+v", header, c)
+			}
+			headers = append(headers, again)
+		}
+		for _, form := range [][]string{headers, {strings.Join(headers, ", ")}} {
+			same, err := ParseChallenges(form)
+			if err != nil {
+				t.Fatalf("%q written as %q: %v", header, form, err)
+			}
+			if d := cmp.Diff(got, same); d != "" {
+				t.Fatalf("%q written as %q: %s", header, form, d)
+			}
+		}
+	})
+}

@@ -158,10 +158,14 @@ func FuzzHeader(f *testing.F) {
 
 // checkTheirs wants go-jose to verify what verified here. It knows no alg
 // Ed25519, and it reads the members that we do not look at on purpose: a header
-// in which those are malformed is none of its business.
+// in which those are malformed, or a number is too large for a float64, is none
+// of its business.
 func checkTheirs(t *testing.T, token string, header []byte, p Private) {
 	t.Helper()
-	members, _ := strictObject(header)
+	var members map[string]any
+	if json.Unmarshal(header, &members) != nil {
+		return
+	}
 	for _, name := range []string{"jwk", "x5c", "nonce"} {
 		if _, there := members[name]; there {
 			return

@@ -11,8 +11,8 @@
 // packages on the parts that Parse took apart: that is half the overhead of
 // the library, on the path that every protected request takes. The tests hold
 // both directions against go-jose: what it signs verifies here, what we sign
-// verifies there, and nothing passes here that it refuses, but for a header
-// whose jwk, x5c or nonce is malformed: those are not looked at here.
+// verifies there, and nothing passes here that it refuses, but for a header with
+// a malformed value in a member that is not looked at here, such as jwk or x5c.
 package jose
 
 import (

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -195,7 +196,8 @@ func wanted(raw string) (Params, bool) {
 	}
 	p := Params{Form: Form{}}
 	for name, values := range all {
-		if !utf8.ValidString(name+strings.Join(values, "")) || name != "resource" && len(values) > 1 {
+		broken := func(s string) bool { return !utf8.ValidString(s) }
+		if broken(name) || slices.ContainsFunc(values, broken) || name != "resource" && len(values) > 1 {
 			return Params{}, false
 		}
 		if name != "resource" && values[0] != "" {

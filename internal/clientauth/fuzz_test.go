@@ -147,29 +147,41 @@ func literalAssertion(raw []byte, clientID string, now time.Time) bool {
 	return jti != "" && len(jti) <= 256
 }
 
-// FuzzAssertionClaims signs any octets as the claims of an assertion. They
+// FuzzAssertionClaims signs any text as the claims of an assertion. They
 // authenticate the client exactly when literalAssertion says so, and once; what
-// is refused neither asks for keys nor spends anything.
+// is refused neither asks for keys nor spends anything. Each claim is JSON as it
+// stands there, or is absent when it is empty; rest follows the last one.
 func FuzzAssertionClaims(f *testing.F) {
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	good := `{"iss":"` + keyed + `","sub":"` + keyed + `","aud":"` + issuer + `","exp":` + strconv.FormatInt(now.Unix()+60, 10) + `,"jti":"1"}`
-	more := func(members string) string { return strings.TrimSuffix(good, "}") + "," + members + "}" }
-	for _, s := range []string{
-		good, more(`"nbf":1772366400,"iat":1772366400.5`), more(`"iat":1772366461`), more(`"nbf":null,"x":[{}]`), more(`"jti":"2"`), more(`"AUD":"https://evil.test"`),
-		strings.ReplaceAll(good, `"`+issuer+`"`, `["`+issuer+`"]`), strings.ReplaceAll(good, `"1"`, `"\ud800"`), strings.ReplaceAll(good, "1772366460", "1.77236676e9"),
-		strings.ReplaceAll(good, "1772366460", "1e400"), strings.ReplaceAll(good, "1772366460", "1772366400.0000001"), strings.ReplaceAll(good, "1772366460", "1772366760.000001"),
-	} {
-		f.Add([]byte(s), "")
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) // 1772366400
+	quoted := `"` + keyed + `"`
+	add := func(spoil func(aud, exp, nbf, iat, jti, rest *string)) {
+		aud, exp, nbf, iat, jti, rest := `"`+issuer+`"`, "1772366460", "1772366400", "1772366400.5", `"1"`, ""
+		spoil(&aud, &exp, &nbf, &iat, &jti, &rest)
+		f.Add(quoted, quoted, aud, exp, nbf, iat, jti, rest, "")
 	}
-	f.Add([]byte(good), keyed)
-	f.Add([]byte(good), public)
+	add(func(_, _, _, _, _, _ *string) {})
+	add(func(aud, _, nbf, iat, _, _ *string) { *aud, *nbf, *iat = `["`+issuer+`"]`, "", "" })
+	add(func(_, exp, _, iat, _, _ *string) { *exp, *iat = "1772366400.0000001", "1772366461" })
+	add(func(_, exp, nbf, iat, _, _ *string) { *exp, *nbf, *iat = "1.77236676e9", "null", "null" })
+	add(func(_, exp, nbf, iat, _, _ *string) { *exp, *nbf, *iat = "1772366760.000001", "-0", "1e400" })
+	add(func(_, _, _, _, jti, rest *string) { *jti, *rest = `"\ud800"`, `,"AUD":"https://evil.test","x":[{}]` })
+	add(func(_, _, _, _, _, rest *string) { *rest = `,"\u0061ud":"https://evil.test"` })
+	f.Add(quoted, quoted, `"`+issuer+`"`, "1772366460", "", "", `"1"`, "", keyed)
+	f.Add(`"`+public+`"`, quoted, `"`+issuer+`"`, "1772366460", "", "", `"1"`, "}", public)
 	private := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
 	b64 := base64.RawURLEncoding
 	set, err := jose.ParseSet([]byte(`{"keys":[{"kty":"OKP","crv":"Ed25519","x":"`+b64.EncodeToString(private.Public().(ed25519.PublicKey))+`"}]}`), jose.SetLimits{})
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Fuzz(func(t *testing.T, raw []byte, clientID string) {
+	f.Fuzz(func(t *testing.T, iss, sub, aud, exp, nbf, iat, jti, rest, clientID string) {
+		var members []string
+		for _, m := range [][2]string{{"iss", iss}, {"sub", sub}, {"aud", aud}, {"exp", exp}, {"nbf", nbf}, {"iat", iat}, {"jti", jti}} {
+			if m[1] != "" {
+				members = append(members, `"`+m[0]+`":`+m[1])
+			}
+		}
+		raw := []byte("{" + strings.Join(members, ",") + rest + "}")
 		p := &people{clients: map[string]*directory.Client{}, keys: map[string]jose.Set{keyed: set}}
 		p.add(directory.Client{ID: keyed, Source: store.SourceCIMD, AuthMethods: []string{oauth.MethodPrivateKeyJWT}})
 		spent := notebook{}

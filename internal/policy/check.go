@@ -128,7 +128,7 @@ func checkHost(pattern string) error {
 		}
 	}
 	name, wild := strings.CutPrefix(host, "*.")
-	if strings.ContainsAny(name, "*/@?#[]\\ ") || name == "" || strings.ToLower(name) != name ||
+	if strings.ContainsAny(name, "*/@?#[]:\\ ") || name == "" || strings.ToLower(name) != name ||
 		strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".") {
 		return fmt.Errorf("host %s must be a lower-case host name, or *. and a host name", pattern)
 	}

@@ -1,6 +1,7 @@
 package cimd
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -66,12 +67,11 @@ func TestParseObject(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
-			start := time.Now()
 			v, err := parseObject(r.src)
 			if err == nil {
 				t.Fatalf("accepted: %v", v)
 			}
-			if d := time.Since(start); d > 50*time.Millisecond {
+			if d := fastest(func() { _, _ = parseObject(r.src) }); d > 50*time.Millisecond {
 				t.Errorf("took %v", d)
 			}
 			if len(err.Error()) > 120 {
@@ -116,10 +116,13 @@ func TestParseObjectValues(t *testing.T) {
 		}
 	})
 	t.Run("attack DO-08: a string of 5,000 escapes is cheap", func(t *testing.T) {
-		start := time.Now()
-		v, err := parseObject(`{"a":"` + strings.Repeat(`\u0041`, 5000) + `"}`)
-		if err != nil || len(v.get("a").text) != 5000 || time.Since(start) > 50*time.Millisecond {
-			t.Errorf("%v after %v", err, time.Since(start))
+		src := `{"a":"` + strings.Repeat(`\u0041`, 5000) + `"}`
+		v, err := parseObject(src)
+		if err != nil || len(v.get("a").text) != 5000 {
+			t.Error(err)
+		}
+		if d := fastest(func() { _, _ = parseObject(src) }); d > 50*time.Millisecond {
+			t.Errorf("took %v", d)
 		}
 	})
 	t.Run("DOC-01 the depth and member limits themselves are accepted", func(t *testing.T) {
@@ -131,4 +134,16 @@ func TestParseObjectValues(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// fastest returns the shortest of several runs: a busy machine makes some of them
+// slow, work that grows out of bounds makes all of them slow.
+func fastest(do func()) time.Duration {
+	best := time.Duration(math.MaxInt64)
+	for range 10 {
+		start := time.Now()
+		do()
+		best = min(best, time.Since(start))
+	}
+	return best
 }

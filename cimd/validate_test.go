@@ -382,9 +382,7 @@ func TestValidateArguments(t *testing.T) {
 	t.Run("attack DO-08: 64 KiB cost less than 5 ms, with room for a slow machine", func(t *testing.T) {
 		for _, fill := range []string{`[`, `"\u0041`, `{"a":`, `1,`, `"a","a",`, `{"":1},`} {
 			body := []byte(`{"client_id":"` + goodURL + `","redirect_uris":[` + strings.Repeat(fill, (60<<10)/len(fill)))
-			start := time.Now()
-			_, _ = Lint(id, body, ProfileMCP, Supported{})
-			if d := time.Since(start); d > 50*time.Millisecond {
+			if d := fastest(func() { _, _ = Lint(id, body, ProfileMCP, Supported{}) }); d > 50*time.Millisecond {
 				t.Errorf("%q: %v", fill, d)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/bonafide-id/bonafide/oauth"
+	"golang.org/x/net/publicsuffix"
 )
 
 // Action is what a rule says about a client.
@@ -164,9 +165,18 @@ func (r *Rule) matches(who Subject) bool {
 		return false
 	}
 	if below, ok := strings.CutPrefix(host, "*"); ok { // below is ".example.com"
-		return len(who.Host) > len(below) && strings.HasSuffix(who.Host, below)
+		return len(who.Host) > len(below) && strings.HasSuffix(who.Host, below) &&
+			(r.Action != Allow || oneOwner(who.Host, below[1:]))
 	}
 	return who.Host == host
+}
+
+// oneOwner reports whether a host below a domain belongs to the domain's owner:
+// not where a public suffix stands between the two, as s3.amazonaws.com does
+// between a customer's bucket and amazonaws.com (POL-02).
+func oneOwner(host, domain string) bool {
+	suffix, _ := publicsuffix.PublicSuffix(host)
+	return len(suffix) < len(domain)
 }
 
 // spells reports whether the client is below the prefix in another spelling: of

@@ -7,6 +7,7 @@ import (
 
 	"github.com/bonafide-id/bonafide/oauth"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/publicsuffix"
 )
 
 func set(t *testing.T, rules ...Rule) *Set {
@@ -242,6 +243,9 @@ func FuzzHostPatternNeverMatchesAnotherOwner(f *testing.F) {
 		}
 		got := r.matches(Subject{ID: "https://" + host + "/c", Host: host, Port: port})
 		want := host != "" && wantPort && slowMatch(strings.Split(name, "."), strings.Split(host, "."))
+		if suffix, _ := publicsuffix.PublicSuffix(host); allow && strings.HasPrefix(name, "*") && strings.HasSuffix("."+suffix, strings.TrimPrefix(name, "*")) {
+			want = false // another owner stands between
+		}
 		if got != want {
 			t.Errorf("%s %q host %q port %d: %v, oracle says %v", r.Action, pattern, host, port, got, want)
 		}
@@ -303,6 +307,28 @@ func TestARuleThatHoldsBackKnowsEverySpelling(t *testing.T) {
 			s := set(t, c.rule)
 			if s.Decide(subject(c.id)).Action == Allow {
 				t.Errorf("%+v admits %s", c.rule, c.id)
+			}
+		})
+	}
+}
+
+func TestAWildcardAdmitsOneOwnerOnly(t *testing.T) {
+	for _, c := range []struct {
+		name, pattern, id string
+		action            Action
+		match             bool
+	}{
+		{"POL-02 a customer's bucket is not the cloud's own host", "*.amazonaws.com", "https://evil.s3.amazonaws.com/c.json", Allow, false},
+		{"POL-02 the suffix itself is not one owner's either", "*.amazonaws.com", "https://s3.amazonaws.com/c.json", Allow, false},
+		{"POL-02 the cloud's own host is", "*.amazonaws.com", "https://console.amazonaws.com/c.json", Allow, true},
+		{"POL-02 a refusal reaches them all", "*.amazonaws.com", "https://evil.s3.amazonaws.com/c.json", Deny, true},
+		{"POL-02 the names below a customer's own are one owner's", "*.acme.github.io", "https://app.acme.github.io/c.json", Allow, true},
+		{"POL-02 an ordinary domain", "*.good.test", "https://a.b.good.test/c.json", Allow, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := Rule{Host: c.pattern, Action: c.action}
+			if got := r.matches(subject(c.id)); got != c.match {
+				t.Errorf("%s %s: %v", c.pattern, c.id, got)
 			}
 		})
 	}

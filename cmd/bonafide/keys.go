@@ -40,7 +40,7 @@ func (a *app) keysRetire() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
-				err := s.RetireSigningKey(ctx, args[0], time.Now())
+				err := s.WithdrawSigningKey(ctx, args[0], time.Now())
 				if errors.Is(err, store.ErrNotFound) {
 					return fmt.Errorf("there is no signing key %s; see bonafide keys list", args[0])
 				}

@@ -235,9 +235,13 @@ func (d *Directory) Logo(ctx context.Context, clientID string) ([]byte, error) {
 func (d *Directory) Revalidate(ctx context.Context, clientIDs []string) {
 	ids := make([]cimd.ID, 0, len(clientIDs))
 	for _, c := range clientIDs {
-		if id, err := d.parse(c); err == nil && d.admit(ctx, id) == nil {
+		id, err := d.parse(c)
+		if err != nil || d.admit(ctx, id) != nil {
+			continue
+		}
+		d.resolver.Pin(id, true)
+		if row, _, err := d.row(ctx, c); err == nil && row.Pinned == 0 { // a pinned one is not followed
 			ids = append(ids, id)
-			d.resolver.Pin(id, true)
 		}
 	}
 	d.resolver.Revalidate(ctx, ids)

@@ -394,6 +394,12 @@ func TestAPinnedClientStaysWhatItWas(t *testing.T) {
 			t.Errorf("%d fetches", n)
 		}
 	})
+	t.Run("URL-16, FETCH-24 housekeeping does not fetch it either", func(t *testing.T) {
+		d.Revalidate(ctx, []string{id})
+		if n := host.Count("/c.json"); n != fetched {
+			t.Errorf("%d fetches", n)
+		}
+	})
 	t.Run("URL-16 an answer that rests on another document is refused", func(t *testing.T) {
 		other := *c
 		doc := *c.Doc

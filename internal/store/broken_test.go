@@ -75,6 +75,7 @@ func verbs() []verb {
 			return s.AddSigningKey(ctx, SigningKey{KID: "k", Wrapped: []byte{1}}, "")
 		}},
 		{"SigningKeys", func(ctx context.Context, s *Store) error { _, err := s.SigningKeys(ctx); return err }},
+		{"WithdrawSigningKey", func(ctx context.Context, s *Store) error { return s.WithdrawSigningKey(ctx, "k", noon) }},
 		{"RetireSigningKey", func(ctx context.Context, s *Store) error { return s.RetireSigningKey(ctx, "k", noon) }},
 		{"Client", func(ctx context.Context, s *Store) error { _, err := s.Client(ctx, benchClient); return err }},
 		{"Clients", func(ctx context.Context, s *Store) error { _, err := s.Clients(ctx, "", 0); return err }},

@@ -98,6 +98,22 @@ func (s *Store) AddSigningKey(ctx context.Context, key SigningKey, expectNewest 
 	}))
 }
 
+// WithdrawSigningKey ends a key from a time on, by an operator's decision, and
+// records it in the same commit. A key that ends earlier stays as it is.
+// ErrNotFound means that there is no such key.
+func (s *Store) WithdrawSigningKey(ctx context.Context, kid string, at time.Time) error {
+	return wrap("withdraw signing key", s.write(ctx, func(t *tx) error {
+		n, err := t.exec(`UPDATE signing_keys SET retire_at = CASE WHEN retire_at > 0 AND retire_at < $2 THEN retire_at ELSE $2 END WHERE kid = $1`, kid, micros(at))
+		if err == nil && n == 0 {
+			err = ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		return t.record(at, audit.Event{Type: audit.TypeKey, Code: "withdrawn", Data: map[string]string{"kid": kid}})
+	}))
+}
+
 // RetireSigningKey sets the time from which a key is published no more.
 func (s *Store) RetireSigningKey(ctx context.Context, kid string, at time.Time) error {
 	return wrap("retire signing key", s.write(ctx, func(t *tx) error {

@@ -407,3 +407,32 @@ func TestClientStandingIsWhatTheRowSays(t *testing.T) {
 		t.Errorf("URL-15 got %v", err)
 	}
 }
+
+func TestAWithdrawnKeyLeavesATrace(t *testing.T) {
+	s := open(t)
+	ctx := t.Context()
+	if err := s.AddSigningKey(ctx, SigningKey{KID: "k1", Alg: "ES256", Wrapped: []byte{1}, Created: noon, Publish: noon, Sign: noon}, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.WithdrawSigningKey(ctx, "k1", noon.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("POL-07 what an operator does to a key is in the audit log", func(t *testing.T) {
+		events, err := s.Events(ctx, EventQuery{Type: audit.TypeKey})
+		if err != nil || len(events) != 1 || events[0].Code != "withdrawn" || events[0].Data["kid"] != "k1" {
+			t.Errorf("%v, %v", events, err)
+		}
+	})
+	t.Run("META-20 a later withdrawal does not bring a key back", func(t *testing.T) {
+		if err := s.WithdrawSigningKey(ctx, "k1", noon.Add(2*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := s.SigningKeys(ctx)
+		if err != nil || len(keys) != 1 || !keys[0].Retire.Equal(noon.Add(time.Hour)) {
+			t.Errorf("%v, %v", keys, err)
+		}
+	})
+	if err := s.WithdrawSigningKey(ctx, "none", noon); !errors.Is(err, ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -36,7 +36,9 @@ func (a *app) keysRetire() *cobra.Command {
 		Short: "Withdraw a signing key at once, such as one that leaked; its tokens stop being good",
 		Long: "Withdraws a signing key at once. A running server stops using and publishing it\n" +
 			"within half a minute; resource servers refuse its tokens when they read the key\n" +
-			"set again. Another key takes over.",
+			"set again. Another key takes over.\n\n" +
+			"A kid that begins with a hyphen, which only old databases have, goes behind two\n" +
+			"hyphens: bonafide keys retire -- KID",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -217,10 +218,22 @@ func (r *Ring) retire(ctx context.Context, s *state) error {
 // linger is how long a key stays published after the next one began to sign.
 func (r *Ring) linger() time.Duration { return r.cfg.TokenLife + clockSlop }
 
+// generate makes a key whose kid can be typed as the argument of a command. One
+// thumbprint in 64 begins with a hyphen, which every command line takes for an
+// option, and a key has to be withdrawn in a hurry (bonafide keys retire).
+func generate(alg string) (jose.Private, error) {
+	for {
+		private, err := jose.Generate(alg)
+		if err != nil || !strings.HasPrefix(private.KID(), "-") {
+			return private, err
+		}
+	}
+}
+
 // add generates a key and stores it behind last. It signs after PublishAhead,
 // but at once if there is no other: then nobody can have cached a useful JWKS.
 func (r *Ring) add(ctx context.Context, s *state, last string, now time.Time) error {
-	private, err := jose.Generate(r.cfg.Alg)
+	private, err := generate(r.cfg.Alg)
 	if err != nil {
 		return err
 	}

@@ -481,3 +481,16 @@ func TestAuditOfKeys(t *testing.T) {
 		t.Fatalf("events %v, %v", events, err)
 	}
 }
+
+// A key that leaked has to be withdrawn in a hurry, by typing its kid.
+func TestKidsCanBeTyped(t *testing.T) {
+	for range 1000 { // one in 64 thumbprints begins with a hyphen
+		k, err := generate(jose.ES256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(k.KID(), "-") {
+			t.Fatalf("kid %s would be taken for an option", k.KID())
+		}
+	}
+}

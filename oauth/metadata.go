@@ -42,6 +42,10 @@ type ServerMetadata struct {
 	ClaimsSupported        []string `json:"claims_supported,omitempty"`
 	PromptValuesSupported  []string `json:"prompt_values_supported,omitempty"`
 	ClaimsParameterSupport bool     `json:"claims_parameter_supported"`
+	UserinfoEndpoint       string   `json:"userinfo_endpoint,omitempty"`
+	EndSessionEndpoint     string   `json:"end_session_endpoint,omitempty"`         // RP-Initiated Logout
+	BackchannelLogout      bool     `json:"backchannel_logout_supported,omitempty"` // Back-Channel Logout
+	BackchannelLogoutSID   bool     `json:"backchannel_logout_session_supported,omitempty"`
 }
 
 // ResourceMetadata is the document of RFC 9728 section 2. Empty lists are left

@@ -15,25 +15,28 @@ type Code string
 
 // The error codes that Bonafide sends. Each names the document that defines it.
 const (
-	InvalidRequest           Code = "invalid_request"           // RFC 6749
-	InvalidClient            Code = "invalid_client"            // RFC 6749
-	InvalidGrant             Code = "invalid_grant"             // RFC 6749
-	InvalidScope             Code = "invalid_scope"             // RFC 6749
-	UnauthorizedClient       Code = "unauthorized_client"       // RFC 6749
-	UnsupportedGrantType     Code = "unsupported_grant_type"    // RFC 6749
-	UnsupportedResponseType  Code = "unsupported_response_type" // RFC 6749
-	AccessDenied             Code = "access_denied"             // RFC 6749
-	ServerError              Code = "server_error"              // RFC 6749
-	TemporarilyUnavailable   Code = "temporarily_unavailable"   // RFC 6749
-	InvalidTarget            Code = "invalid_target"            // RFC 8707
-	UnsupportedTokenType     Code = "unsupported_token_type"    // RFC 7009
-	InvalidToken             Code = "invalid_token"             // RFC 6750
-	InsufficientScope        Code = "insufficient_scope"        // RFC 6750
-	LoginRequired            Code = "login_required"            // OpenID Connect Core
-	ConsentRequired          Code = "consent_required"          // OpenID Connect Core
-	InteractionRequired      Code = "interaction_required"      // OpenID Connect Core
-	RequestNotSupported      Code = "request_not_supported"     // OpenID Connect Core
-	RequestURINotSupported   Code = "request_uri_not_supported" // OpenID Connect Core
+	InvalidRequest           Code = "invalid_request"               // RFC 6749
+	InvalidClient            Code = "invalid_client"                // RFC 6749
+	InvalidGrant             Code = "invalid_grant"                 // RFC 6749
+	InvalidScope             Code = "invalid_scope"                 // RFC 6749
+	UnauthorizedClient       Code = "unauthorized_client"           // RFC 6749
+	UnsupportedGrantType     Code = "unsupported_grant_type"        // RFC 6749
+	UnsupportedResponseType  Code = "unsupported_response_type"     // RFC 6749
+	AccessDenied             Code = "access_denied"                 // RFC 6749
+	ServerError              Code = "server_error"                  // RFC 6749
+	TemporarilyUnavailable   Code = "temporarily_unavailable"       // RFC 6749
+	InvalidTarget            Code = "invalid_target"                // RFC 8707
+	UnsupportedTokenType     Code = "unsupported_token_type"        // RFC 7009
+	InvalidToken             Code = "invalid_token"                 // RFC 6750
+	InsufficientScope        Code = "insufficient_scope"            // RFC 6750
+	LoginRequired            Code = "login_required"                // OpenID Connect Core
+	ConsentRequired          Code = "consent_required"              // OpenID Connect Core
+	InteractionRequired      Code = "interaction_required"          // OpenID Connect Core
+	RequestNotSupported      Code = "request_not_supported"         // OpenID Connect Core
+	RequestURINotSupported   Code = "request_uri_not_supported"     // OpenID Connect Core
+	InvalidRequestURI        Code = "invalid_request_uri"           // OpenID Connect Core, RFC 9101
+	InvalidRequestObject     Code = "invalid_request_object"        // OpenID Connect Core, RFC 9101
+	InvalidDetails           Code = "invalid_authorization_details" // RFC 9396
 	UnmetAuthenticationNeeds Code = "unmet_authentication_requirements"
 )
 
@@ -97,6 +100,7 @@ func AsError(err error) *Error {
 const (
 	GrantAuthorizationCode = "authorization_code"
 	GrantRefreshToken      = "refresh_token"
+	GrantDeviceCode        = "urn:ietf:params:oauth:grant-type:device_code" // RFC 8628
 )
 
 // Client authentication methods (RFC 7591 and its registry).
@@ -115,6 +119,7 @@ const AssertionTypeJWT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 const (
 	TypAccessToken     = "at+jwt"                    // RFC 9068
 	TypClientAssertion = "client-authentication+jwt" // RFC 7523bis
+	TypLogoutToken     = "logout+jwt"                // OpenID Connect Back-Channel Logout
 )
 
 // ScopeOpenID and ScopeOfflineAccess are the two scopes with a meaning of their own.

@@ -36,11 +36,25 @@ type AccessToken struct {
 	// ClientOnly marks a token that no person stands behind: Subject is then
 	// the client_id itself (RFC 9068 section 3).
 	ClientOnly bool
+
+	// What the token is bound to: the thumbprint of a DPoP key (RFC 9449 section
+	// 6) and of a certificate (RFC 8705 section 3.1); "" for none.
+	CnfJKT, CnfX5T string
+
+	// Actor is who acts for the subject, as the JSON object of act (RFC 8693
+	// section 4.1); Details are the granted authorization_details, as a JSON
+	// array (RFC 9396 section 9.1); "" for none.
+	Actor, Details string
+
+	// Origins are the grants that the token's own grant came from, the oldest
+	// first: when one of them ends, the token is no longer active.
+	Origins []string
 }
 
 // accessClaims is the wire form (RFC 9068 section 2.2). The grant stands under
 // "bonafide.id/grant", a collision-resistant private name (RFC 7519 section
-// 4.3): introspection finds with it whether the grant still lives.
+// 4.3): introspection finds with it whether the grant still lives. So do the
+// grants it came from, under "bonafide.id/origins".
 type accessClaims struct {
 	Issuer   string   `json:"iss"`
 	Subject  string   `json:"sub"`
@@ -54,6 +68,17 @@ type accessClaims struct {
 	ACR      string   `json:"acr,omitempty"`
 	AMR      []string `json:"amr,omitempty"`
 	Grant    string   `json:"bonafide.id/grant,omitempty"`
+	Origins  []string `json:"bonafide.id/origins,omitempty"`
+
+	Confirmation *confirmation   `json:"cnf,omitempty"`
+	Actor        json.RawMessage `json:"act,omitempty"`
+	Details      json.RawMessage `json:"authorization_details,omitempty"`
+}
+
+// confirmation is the cnf claim (RFC 7800).
+type confirmation struct {
+	JKT string `json:"jkt,omitempty"`
+	X5T string `json:"x5t#S256,omitempty"`
 }
 
 // MintAccess signs an access token of type at+jwt with a single audience
@@ -72,6 +97,10 @@ func (r *Ring) MintAccess(t AccessToken) (string, error) {
 	c := accessClaims{
 		Issuer: r.cfg.Issuer, Subject: t.Subject, Audience: t.Audience, ClientID: t.ClientID,
 		Issued: t.Issued.Unix(), Expires: t.Expires.Unix(), JTI: t.JTI, Scope: t.Scopes.String(), Grant: t.GrantID,
+		Origins: t.Origins, Actor: json.RawMessage(t.Actor), Details: json.RawMessage(t.Details),
+	}
+	if t.CnfJKT != "" || t.CnfX5T != "" {
+		c.Confirmation = &confirmation{JKT: t.CnfJKT, X5T: t.CnfX5T}
 	}
 	if !t.ClientOnly {
 		c.AuthTime, c.ACR, c.AMR = seconds(t.AuthTime), t.ACR, t.AMR
@@ -113,6 +142,10 @@ func (r *Ring) VerifyAccess(token string, now time.Time) (AccessToken, error) {
 		Subject: c.Subject, ClientID: c.ClientID, Audience: c.Audience, GrantID: c.Grant, JTI: c.JTI, Scopes: scopes,
 		Issued: time.Unix(c.Issued, 0).UTC(), Expires: time.Unix(c.Expires, 0).UTC(),
 		ACR: c.ACR, AMR: c.AMR, ClientOnly: c.Subject == c.ClientID,
+		Actor: string(c.Actor), Details: string(c.Details), Origins: c.Origins,
+	}
+	if c.Confirmation != nil {
+		t.CnfJKT, t.CnfX5T = c.Confirmation.JKT, c.Confirmation.X5T
 	}
 	if c.AuthTime != 0 {
 		t.AuthTime = time.Unix(c.AuthTime, 0).UTC()

@@ -232,7 +232,7 @@ func (h *Handler) examine(ctx context.Context, v *visit, user *login.User) (*att
 	if err != nil {
 		return nil, err
 	}
-	a := &attempt{req: &v.Request, client: c, policy: c.Policy, rules: &h.rules}
+	a := &attempt{req: &v.Request, client: c, policy: c.Policy, rules: &h.rules, at: atAuthorize}
 	return a, a.check()
 }
 

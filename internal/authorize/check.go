@@ -21,6 +21,7 @@ type attempt struct {
 	client *directory.Client
 	policy *policy.Set
 	rules  *rules
+	at     endpoint
 
 	redirect string // where the answer goes, exactly as it will be used
 	resource *policy.Resource
@@ -43,27 +44,50 @@ const (
 	redirected = true  // to the client, as far as backToClient trusts it
 )
 
+// endpoint is where a request came in. The three share one table, so that none
+// can be laxer than another by accident.
+type endpoint uint8
+
+// The columns of the table of checks.
+const (
+	atAuthorize endpoint = 1 << iota // GET and POST /authorize, through a browser
+	atPAR                            // POST /par, before the browser (RFC 9126)
+	atDevice                         // POST /device_authorization (RFC 8628)
+
+	atFront = atAuthorize | atPAR // a request that ends in a redirect
+	atAll   = atFront | atDevice
+)
+
+// grant is the grant type that the request would end in.
+func (e endpoint) grant() string {
+	if e == atDevice {
+		return oauth.GrantDeviceCode
+	}
+	return oauth.GrantAuthorizationCode
+}
+
 // checks is everything that can be wrong with a request, in the order in which
-// it is looked at; the first failure is the answer.
+// it is looked at; the first failure is the answer. at says where a check counts.
 var checks = []struct {
 	name   string
+	at     endpoint
 	answer bool
 	run    func(*attempt) *oauth.Error
 }{
-	{"redirect_uri", shown, checkRedirectURI},
+	{"redirect_uri", atFront, shown, checkRedirectURI},
 	// ---- from here on the redirect URI is trusted ----
-	{"client authentication", redirected, checkMethods},
-	{"grant", redirected, checkGrant},
-	{"what the client demands of us", redirected, checkDemands},
-	{"request objects", redirected, checkForeign},
-	{"response_type", redirected, checkResponseType},
-	{"response_mode", redirected, checkResponseMode},
-	{"pkce", redirected, checkPKCE},
-	{"prompt", redirected, checkPrompt},
-	{"max_age", redirected, checkMaxAge},
-	{"acr_values", redirected, checkACR},
-	{"resource", redirected, checkResource},
-	{"scope", redirected, checkScope},
+	{"client authentication", atAll, redirected, checkMethods},
+	{"grant", atAll, redirected, checkGrant},
+	{"what the client demands of us", atAll, redirected, checkDemands},
+	{"request objects", atAll, redirected, checkForeign},
+	{"response_type", atFront, redirected, checkResponseType},
+	{"response_mode", atFront, redirected, checkResponseMode},
+	{"pkce", atFront, redirected, checkPKCE},
+	{"prompt", atFront, redirected, checkPrompt},
+	{"max_age", atFront, redirected, checkMaxAge},
+	{"acr_values", atAll, redirected, checkACR},
+	{"resource", atAll, redirected, checkResource},
+	{"scope", atAll, redirected, checkScope},
 }
 
 // errBack marks a refusal that the client may be told.
@@ -72,13 +96,19 @@ type errBack struct{ refusal *oauth.Error }
 func (e errBack) Error() string { return e.refusal.Error() }
 func (e errBack) Unwrap() error { return e.refusal }
 
-// check runs the table. An error is a *web.Refusal while the redirect URI is not
-// trusted, and an errBack afterwards.
+// check runs the column of the table that is the attempt's. At /authorize an
+// error is a *web.Refusal while the redirect URI is not trusted, and an errBack
+// afterwards; the other endpoints answer in JSON, and there it is an *oauth.Error.
 func (a *attempt) check() error {
 	for _, c := range checks {
+		if c.at&a.at == 0 {
+			continue
+		}
 		err := c.run(a)
 		switch {
 		case err == nil:
+		case a.at != atAuthorize:
+			return err
 		case c.answer: // redirected
 			return errBack{err}
 		default:
@@ -126,10 +156,11 @@ func checkMethods(a *attempt) *oauth.Error {
 }
 
 func checkGrant(a *attempt) *oauth.Error {
-	if slices.Contains(a.client.GrantTypes, oauth.GrantAuthorizationCode) && a.client.Decision.MayGrant(oauth.GrantAuthorizationCode) {
+	grant := a.at.grant()
+	if slices.Contains(a.client.GrantTypes, grant) && a.client.Decision.MayGrant(grant) {
 		return nil
 	}
-	return oauth.Refuse(oauth.UnauthorizedClient, "the client may not use the grant type authorization_code here").Under("POL-05")
+	return oauth.Refuse(oauth.UnauthorizedClient, "the client may not use the grant type %s here", grant).Under("POL-05")
 }
 
 // checkDemands refuses a client whose document demands a protection that this

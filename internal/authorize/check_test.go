@@ -29,6 +29,7 @@ func goodAttempt(t *testing.T) *attempt {
 			GrantTypes: []string{"authorization_code"}, AuthMethods: []string{"none"}, Doc: document(t, goodID, nil)},
 		policy: set,
 		rules:  &rules{acrs: []string{"low", "high"}},
+		at:     atAuthorize,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/oauth"
 	"golang.org/x/net/publicsuffix"
 )
@@ -95,6 +96,26 @@ func (s *Set) checkRule(r *Rule) error {
 		if !slices.Contains(known, m) {
 			return fmt.Errorf("method %q is not known; the methods are %s", m, strings.Join(known, ", "))
 		}
+	}
+	return r.checkProof()
+}
+
+// checkProof checks what the rule says about how the client proves itself.
+func (r *Rule) checkProof() error {
+	for i, alg := range r.SigningAlgs {
+		if !slices.Contains(jose.Accepted, alg) {
+			return fmt.Errorf("signing_algs: %q is not known; the algorithms are %s", alg, strings.Join(jose.Accepted, ", "))
+		}
+		r.SigningAlgs[i] = jose.Canonical(alg)
+	}
+	switch {
+	case !r.FAPI:
+	case slices.Contains(r.Methods, oauth.MethodNone), slices.Contains(r.Methods, oauth.MethodSecretBasic), slices.Contains(r.Methods, oauth.MethodSecretPost):
+		return fmt.Errorf("fapi is for clients that prove themselves with a key or a certificate; leave the other methods out")
+	case r.Device != nil && *r.Device:
+		return fmt.Errorf("fapi leaves no device flow; leave device out")
+	case len(r.SigningAlgs) > 0 && !slices.ContainsFunc(r.SigningAlgs, func(a string) bool { return a != jose.RS256 }):
+		return fmt.Errorf("fapi leaves no RS256, and signing_algs names nothing else")
 	}
 	return nil
 }

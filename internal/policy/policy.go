@@ -7,8 +7,10 @@ package policy
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 
+	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/oauth"
 	"golang.org/x/net/publicsuffix"
 )
@@ -51,6 +53,12 @@ type Rule struct {
 	Remember  *bool // whether a remembered consent may be silent; nil leaves it to the default rules
 	Loopback  *bool // false refuses redirects to the person's own computer
 	SameHost  bool  // every https redirect must be on the client's own host
+
+	FAPI        bool     // the client is held to the FAPI 2.0 security profile (POL-09)
+	RequirePAR  bool     // authorization requests come from POST /par only
+	RequireDPoP bool     // tokens are bound to a key that the client proves to hold
+	Device      *bool    // whether the device flow is open to the client; nil leaves it to its grants
+	SigningAlgs []string // with which the client may sign assertions and request objects
 }
 
 // Set is a whole policy. Build it, call Check once, and share it read-only.
@@ -88,6 +96,12 @@ type Decision struct {
 	Remember  *bool
 	Loopback  *bool
 	SameHost  bool
+
+	FAPI        bool
+	RequirePAR  bool // also where FAPI is set, which includes it
+	RequireDPoP bool
+	Device      *bool
+	SigningAlgs []string
 }
 
 // Decide returns what the first matching rule says, or the default.
@@ -100,6 +114,8 @@ func (s *Set) Decide(who Subject) Decision {
 				Scopes: r.Scopes, HasScopes: r.HasScopes, Resources: r.Resources,
 				Methods: r.Methods, Grants: r.Grants, Refresh: r.Refresh,
 				Remember: r.Remember, Loopback: r.Loopback, SameHost: r.SameHost,
+				FAPI: r.FAPI, RequirePAR: r.RequirePAR || r.FAPI, RequireDPoP: r.RequireDPoP,
+				Device: r.Device, SigningAlgs: r.SigningAlgs,
 			}
 		}
 	}
@@ -114,6 +130,26 @@ func (d Decision) MayGrant(grant string) bool { return within(d.Grants, grant) }
 
 // MayAuthenticate reports whether the decision accepts the authentication method.
 func (d Decision) MayAuthenticate(method string) bool { return within(d.Methods, method) }
+
+// Names reports whether a rule names the client and lists the grant type among
+// its grants. A grant that no person agrees to is given to a client with a
+// document only then: that nothing forbids it is not enough.
+func (d Decision) Names(grant string) bool {
+	return d.Explicit && slices.Contains(d.Grants, grant)
+}
+
+// MaySign reports whether the decision accepts what the client signed with the
+// algorithm. FAPI 2.0 has no RS256 (section 5.4.1).
+func (d Decision) MaySign(alg string) bool {
+	alg = jose.Canonical(alg)
+	return within(d.SigningAlgs, alg) && !(d.FAPI && alg == jose.RS256)
+}
+
+// MustBind reports whether every token of the client has to be bound to a key
+// or certificate of its own. dpop says that only a key will do.
+func (d Decision) MustBind() (bind, dpop bool) {
+	return d.FAPI || d.RequireDPoP, d.RequireDPoP
+}
 
 // MayRefresh reports whether the client gets refresh tokens, given whether its
 // own document asks for them (TOK-15).

@@ -143,52 +143,6 @@ type SessionConfig struct {
 	Absolute time.Duration `yaml:"absolute"`
 }
 
-// ResourceConfig is one protected server.
-type ResourceConfig struct {
-	ID      string        `yaml:"id"`
-	Name    string        `yaml:"name"`
-	Aliases []string      `yaml:"aliases"`
-	Scopes  []ScopeConfig `yaml:"scopes"`
-	// DefaultScopes are granted to a request that names none.
-	DefaultScopes []string `yaml:"default_scopes"`
-	// IntrospectionSecretSHA256 is the hex SHA-256 of the secret with which the
-	// resource may introspect its tokens.
-	IntrospectionSecretSHA256 string `yaml:"introspection_secret_sha256"`
-}
-
-// ScopeConfig is one permission, for programs and for people.
-type ScopeConfig struct {
-	Name        string   `yaml:"name"`
-	Title       string   `yaml:"title"`
-	Description string   `yaml:"description"`
-	Tools       []string `yaml:"tools"`
-	Implies     []string `yaml:"implies"`
-}
-
-// PolicyConfig admits clients. The first rule that matches decides.
-type PolicyConfig struct {
-	Default string       `yaml:"default"` // allow, ask or deny
-	Rules   []RuleConfig `yaml:"rules"`
-}
-
-// RuleConfig is one rule: one of client, prefix and host, an action, ceilings.
-type RuleConfig struct {
-	Name      string    `yaml:"name"`
-	Client    string    `yaml:"client"`
-	Prefix    string    `yaml:"prefix"`
-	Host      string    `yaml:"host"`
-	Action    string    `yaml:"action"`
-	Reason    string    `yaml:"reason"`
-	Scopes    *[]string `yaml:"scopes"`
-	Resources []string  `yaml:"resources"`
-	Methods   []string  `yaml:"methods"`
-	Grants    []string  `yaml:"grants"`
-	Refresh   string    `yaml:"refresh"`
-	Remember  *bool     `yaml:"remember"`
-	Loopback  *bool     `yaml:"loopback"`
-	SameHost  bool      `yaml:"same_host"`
-}
-
 // Defaults returns a configuration with every default filled in.
 func Defaults() Config {
 	return Config{

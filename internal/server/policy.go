@@ -7,6 +7,63 @@ import (
 	"github.com/bonafide-id/bonafide/internal/policy"
 )
 
+// ResourceConfig is one protected server.
+type ResourceConfig struct {
+	ID      string        `yaml:"id"`
+	Name    string        `yaml:"name"`
+	Aliases []string      `yaml:"aliases"`
+	Scopes  []ScopeConfig `yaml:"scopes"`
+	// DefaultScopes are granted to a request that names none.
+	DefaultScopes []string `yaml:"default_scopes"`
+	// IntrospectionSecretSHA256 is the hex SHA-256 of the secret with which the
+	// resource may introspect its tokens.
+	IntrospectionSecretSHA256 string `yaml:"introspection_secret_sha256"`
+}
+
+// ScopeConfig is one permission, for programs and for people.
+type ScopeConfig struct {
+	Name        string   `yaml:"name"`
+	Title       string   `yaml:"title"`
+	Description string   `yaml:"description"`
+	Tools       []string `yaml:"tools"`
+	Implies     []string `yaml:"implies"`
+}
+
+// PolicyConfig admits clients. The first rule that matches decides.
+type PolicyConfig struct {
+	Default string       `yaml:"default"` // allow, ask or deny
+	Rules   []RuleConfig `yaml:"rules"`
+}
+
+// RuleConfig is one rule: one of client, prefix and host, an action, ceilings.
+type RuleConfig struct {
+	Name      string    `yaml:"name"`
+	Client    string    `yaml:"client"`
+	Prefix    string    `yaml:"prefix"`
+	Host      string    `yaml:"host"`
+	Action    string    `yaml:"action"`
+	Reason    string    `yaml:"reason"`
+	Scopes    *[]string `yaml:"scopes"`
+	Resources []string  `yaml:"resources"`
+	Methods   []string  `yaml:"methods"`
+	Grants    []string  `yaml:"grants"`
+	Refresh   string    `yaml:"refresh"`
+	Remember  *bool     `yaml:"remember"`
+	Loopback  *bool     `yaml:"loopback"`
+	SameHost  bool      `yaml:"same_host"`
+
+	// FAPI holds the client to the FAPI 2.0 security profile.
+	FAPI bool `yaml:"fapi"`
+	// RequirePAR takes authorization requests from POST /par only.
+	RequirePAR bool `yaml:"require_par"`
+	// RequireDPoP gives tokens only to a key that the client proves to hold.
+	RequireDPoP bool `yaml:"require_dpop"`
+	// Device opens or closes the device flow; without it the grants decide.
+	Device *bool `yaml:"device"`
+	// SigningAlgs are the algorithms with which the client may sign.
+	SigningAlgs []string `yaml:"signing_algs"`
+}
+
 // PolicySet returns the policy and the resources of the configuration, checked.
 func (c *Config) PolicySet() (*policy.Set, error) {
 	s := &policy.Set{Default: policy.Action(c.Policy.Default), DefaultResource: c.DefaultResource}
@@ -37,6 +94,7 @@ func (c *Config) PolicySet() (*policy.Set, error) {
 			Action: policy.Action(r.Action), Reason: r.Reason, Resources: r.Resources,
 			Methods: r.Methods, Grants: r.Grants, Refresh: r.Refresh,
 			Remember: r.Remember, Loopback: r.Loopback, SameHost: r.SameHost,
+			FAPI: r.FAPI, RequirePAR: r.RequirePAR, RequireDPoP: r.RequireDPoP, Device: r.Device, SigningAlgs: r.SigningAlgs,
 		}
 		if r.Scopes != nil {
 			rule.Scopes, rule.HasScopes = scopes(*r.Scopes), true

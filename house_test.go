@@ -25,7 +25,7 @@ var floors = map[string]int{
 
 	"internal/safehttp": 1, "internal/jose": 1,
 
-	"cimd": 2, "resource": 2, "client": 2,
+	"cimd": 2, "resource": 2, "client": 2, "internal/issuers": 2,
 
 	"internal/policy": 3, "internal/audit": 3, "internal/web": 3,
 

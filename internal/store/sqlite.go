@@ -12,14 +12,13 @@ import (
 	"path/filepath"
 
 	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+	_ "modernc.org/sqlite" // the driver
 )
 
 // Everything that is particular to SQLite stands in this file and in
 // migrations/sqlite. The statements elsewhere are plain SQL with $1 parameters.
 
-//go:embed migrations/sqlite/*.sql
+//go:embed migrations/*/*.sql
 var migrations embed.FS
 
 // busyTimeout is how long a connection waits for a lock that another process
@@ -109,7 +108,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		var current, target int64
 		if current, target, err = p.GetVersions(ctx); err == nil {
 			if current > target {
-				return fmt.Errorf("the database has schema version %d and this program knows %d: use a newer program", current, target)
+				return newer(current, target)
 			}
 			if _, err = p.Up(ctx); err == nil {
 				return nil
@@ -122,14 +121,9 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	return fmt.Errorf("migrate database: %w", err)
 }
 
-// transient reports whether the transaction may succeed when it is run again.
-func transient(err error) bool {
-	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	code := e.Code() & 0xff
-	return code == sqlite3.SQLITE_BUSY || code == sqlite3.SQLITE_LOCKED
+// newer refuses a schema.
+func newer(current, target int64) error {
+	return fmt.Errorf("the database has schema version %d and this program knows %d: use a newer program", current, target)
 }
 
 func closeAll(dbs ...*sql.DB) error {

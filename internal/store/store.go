@@ -6,9 +6,14 @@
 // statement. The contract that every engine keeps is in storetest.
 //
 // The facts a caller may have to branch on are ErrNotFound, ErrSpent,
-// ErrExpired, ErrConflict, ErrEnded and ErrBlocked. Any other error means that
+// ErrExpired, ErrConflict, ErrEnded, ErrBlocked, ErrBusy and ErrTooFast. Any other error means that
 // the store could not answer, which must never be read as "there is none"
-// (URL-15).
+// (URL-15). One that has a method Unavailable is of a database that is away, full
+// or too slow: the same call may succeed a little later.
+//
+// The database is a file of SQLite for one process, or PostgreSQL for any number
+// of replicas. Replicas share nothing else, and what one committed the others see
+// in their next call.
 package store
 
 import (
@@ -29,10 +34,19 @@ var (
 	ErrConflict = errors.New("store: somebody else was faster")
 	ErrEnded    = errors.New("store: the grant or session has ended or its user is disabled")
 	ErrBlocked  = errors.New("store: the client is not allowed")
+	ErrBusy     = errors.New("store: as many as may wait at once do")
+	ErrTooFast  = errors.New("store: asked again before its time")
 )
 
 // ErrClosed is returned by every method once Close was called.
 var ErrClosed = errors.New("store: closed")
+
+// Of a store that cannot answer now. What they do not say is whether a change
+// whose commit got no answer stands: who calls again finds out.
+var (
+	errCrowded = errors.New("store: too many changes wait for their turn")
+	errOutcome = errors.New("store: the connection was lost during the commit, which may stand or not")
+)
 
 // Hash is the SHA-256 of a secret. Only the hash is ever kept (TOK-23).
 type Hash [sha256.Size]byte
@@ -42,7 +56,7 @@ func HashOf(secret string) Hash { return sha256.Sum256([]byte(secret)) }
 
 // Config says where the data is.
 type Config struct {
-	Path   string           // the SQLite file; created with mode 0600 if it is missing
+	Path   string           // an SQLite file, created with mode 0600 if it is missing, or a postgres:// address
 	Logger *slog.Logger     // told about retries and slow commits; default slog.Default()
 	Now    func() time.Time // default time.Now; only for verbs that take no time
 

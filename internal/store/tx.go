@@ -9,68 +9,129 @@ import (
 )
 
 // tx is the writer's connection with its prepared statements. It belongs to the
-// writer goroutine. It never uses a context: a change that has started is
-// carried out.
+// writer goroutine. No caller's context is used here: a change that has started
+// is carried out.
 type tx struct {
-	db    *sql.DB
-	conn  *sql.Conn // nil until needed and after a failure
-	stmts map[string]*sql.Stmt
-	head  head // of the audit, as this transaction sees it
+	db       *sql.DB
+	postgres bool
+	conn     *sql.Conn // nil until needed and after a failure
+	stmts    map[string]*sql.Stmt
+
+	ctx        context.Context     // ends when the database has taken too long
+	before     string              // goes before the next control statement
+	committing bool                // COMMIT was sent
+	head       head                // of the audit, as this transaction sees it
+	topics     map[string]struct{} // what those who watch have to hear of
 }
 
-// begin starts a transaction that may write.
-func (t *tx) begin() error {
+// begin starts a transaction that may write. On PostgreSQL that goes with the
+// first savepoint, to save a way to the server and back.
+func (t *tx) begin(ctx context.Context) error {
+	t.ctx, t.head, t.committing, t.topics = ctx, head{}, false, nil
 	if t.conn == nil {
-		conn, err := t.db.Conn(context.Background())
+		conn, err := t.db.Conn(ctx)
 		if err != nil {
 			return err
 		}
 		t.conn, t.stmts = conn, map[string]*sql.Stmt{}
 	}
-	t.head = head{}
+	if t.postgres {
+		t.before = pgBegin
+		return nil
+	}
 	_, err := t.exec("BEGIN IMMEDIATE")
 	return err
 }
 
+// commit makes the transaction durable. On PostgreSQL an error that is not the
+// server's own refusal leaves open whether it stands, and errOutcome says so.
 func (t *tx) commit() error {
-	_, err := t.exec("COMMIT")
+	if !t.postgres {
+		_, err := t.exec("COMMIT")
+		return err
+	}
+	t.before, t.committing = "", true
+	did, err := t.control(pgCommit)
+	switch {
+	case err != nil && !transient(err):
+		return errors.Join(errOutcome, err)
+	case err == nil && did != "COMMIT":
+		return fmt.Errorf("the transaction ended with %q", did)
+	}
 	return err
 }
 
 // rollback undoes the transaction. The engine may have done so already, and then
 // says that there is none.
-func (t *tx) rollback() { _, _ = t.exec("ROLLBACK") }
+func (t *tx) rollback() {
+	if !t.postgres {
+		_, _ = t.exec("ROLLBACK")
+		return
+	}
+	if t.before = ""; t.conn != nil {
+		_, _ = t.control("ROLLBACK")
+	}
+}
 
 // drop closes the connection, which undoes what it had not committed.
 func (t *tx) drop() {
 	if t.conn == nil {
 		return
 	}
-	for _, s := range t.stmts { // first: a statement must not outlive its connection
-		_ = s.Close()
+	if !t.postgres {
+		for _, s := range t.stmts { // first: a statement must not outlive its connection
+			_ = s.Close()
+		}
 	}
 	_ = t.conn.Close()
 	t.conn, t.stmts = nil, nil
 }
 
+// again reports whether a transaction that failed may be run again, and makes
+// ready for it. What was lost before the commit was sent did not happen. What was
+// lost after it may have: that is never run again.
+func (t *tx) again(err error) bool {
+	switch {
+	case transient(err):
+		return true
+	case t.committing || t.ctx.Err() != nil || !t.lost():
+		return false
+	}
+	t.drop()
+	return true
+}
+
 // run carries out one job. Its own failure is left in job.err and undoes only
 // what the job did; the error returned is one of the whole transaction.
 func (t *tx) run(j *job) error {
-	if _, err := t.exec("SAVEPOINT job"); err != nil {
+	if err := t.steer("SAVEPOINT job"); err != nil {
 		return err
 	}
 	before := t.head
 	j.err = t.guard(j.do)
 	if j.err != nil {
-		if transient(j.err) {
+		if transient(j.err) || t.lost() {
 			return j.err
 		}
 		t.head = before
-		if _, err := t.exec("ROLLBACK TO job"); err != nil {
+		if err := t.steer("ROLLBACK TO job"); err != nil {
 			return errors.Join(j.err, err)
 		}
 	}
-	_, err := t.exec("RELEASE job")
+	if t.postgres {
+		t.before = "RELEASE job"
+		return nil
+	}
+	return t.steer("RELEASE job")
+}
+
+// steer runs a statement that steers the transaction.
+func (t *tx) steer(text string) (err error) {
+	if t.postgres {
+		_, err = t.control(text)
+	} else {
+		_, err = t.exec(text)
+	}
 	return err
 }
 
@@ -89,7 +150,7 @@ func (t *tx) prepare(query string) (*sql.Stmt, error) {
 	if s, ok := t.stmts[query]; ok {
 		return s, nil
 	}
-	s, err := t.conn.PrepareContext(context.Background(), query)
+	s, err := t.conn.PrepareContext(t.ctx, query)
 	if err == nil {
 		t.stmts[query] = s
 	}
@@ -102,7 +163,7 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	res, err := s.Exec(args...)
+	res, err := s.ExecContext(t.ctx, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -115,13 +176,22 @@ func (t *tx) get(scan []any, query string, args ...any) error {
 	if err != nil {
 		return err
 	}
-	return found(s.QueryRow(args...).Scan(scan...))
+	return found(s.QueryRowContext(t.ctx, args...).Scan(scan...))
 }
 
-// found turns the absence of a row into a fact.
+// found turns the absence of a row into a fact. Text that PostgreSQL cannot keep
+// is in no row of it.
 func found(err error) error {
-	if errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, sql.ErrNoRows) || unstorable(err) {
 		return ErrNotFound
+	}
+	return err
+}
+
+// none is found for a list.
+func none(err error) error {
+	if unstorable(err) {
+		return nil
 	}
 	return err
 }
@@ -162,12 +232,24 @@ func (s *Store) get(ctx context.Context, scan []any, query string, args ...any) 
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	ctx = context.WithoutCancel(ctx)
+	ctx, done := s.lookUp(ctx)
+	defer done()
 	stmt, err := s.stmts.prepare(ctx, s.reads, query)
 	if err != nil {
 		return err
 	}
 	return found(stmt.QueryRowContext(ctx, args...).Scan(scan...))
+}
+
+// lookUp returns the context of a look-up. The end of a request does not reach
+// it, which would cost the connection on PostgreSQL; a server that does not
+// answer does.
+func (s *Store) lookUp(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx = context.WithoutCancel(ctx)
+	if !s.postgres {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, pgBatch)
 }
 
 // list reads rows outside any transaction and calls each with a function that
@@ -176,13 +258,21 @@ func (s *Store) list(ctx context.Context, each func(scan func(...any) error) err
 	if s.closed.Load() {
 		return ErrClosed
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if s.postgres {
+		var done context.CancelFunc
+		ctx, done = s.lookUp(ctx)
+		defer done()
+	}
 	stmt, err := s.stmts.prepare(ctx, s.reads, query)
 	if err != nil {
 		return err
 	}
 	rows, err := stmt.QueryContext(ctx, args...)
 	if err != nil {
-		return err
+		return none(err)
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -190,5 +280,5 @@ func (s *Store) list(ctx context.Context, each func(scan func(...any) error) err
 			return err
 		}
 	}
-	return rows.Err()
+	return none(rows.Err())
 }

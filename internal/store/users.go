@@ -182,11 +182,3 @@ func (s *Store) EndSession(ctx context.Context, h Hash) error {
 		return err
 	}))
 }
-
-// wrap says which verb failed.
-func wrap(verb string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", verb, err)
-}

@@ -15,13 +15,18 @@ const (
 	maxBatch   = 256             // changes in one transaction
 	maxRuns    = 5               // of one transaction, when the engine asks to run it again
 	slowCommit = 2 * time.Second // worth a line in the log
+
+	growFor  = 250 * time.Millisecond // after this a transaction takes in no more
+	patience = 10 * time.Second       // of a caller in the queue; then the database is too slow for what is asked of it
 )
 
 // Store is the database. It is safe for use by many goroutines and holds no
 // lock while it waits for the disk.
 type Store struct {
-	now     func() time.Time
-	log     *slog.Logger
+	now      func() time.Time
+	log      *slog.Logger
+	postgres bool
+	address  string // of PostgreSQL
 	writes  *sql.DB // one connection, owned by the writer goroutine
 	reads   *sql.DB
 	stmts   stmtCache // of reads
@@ -32,6 +37,8 @@ type Store struct {
 	closed  atomic.Bool
 	moved   moved                                  // whether the clock was, for Prune
 	passed  func(from, to time.Time) time.Duration // monotonic; a test has its own
+	waits   time.Duration                          // patience; a test has its own
+	signals signals                                // to those who watch
 
 	jobs, commits, retries atomic.Uint64
 }
@@ -54,12 +61,20 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if c.Queue <= 0 {
 		c.Queue = 1024
 	}
-	w, r, err := openSQLite(ctx, c.Path, c.Readers)
+	var w, r *sql.DB
+	var err error
+	postgres := isPostgres(c.Path)
+	if postgres {
+		w, r, err = openPostgres(ctx, c.Path, c.Readers, c.Logger)
+	} else {
+		w, r, err = openSQLite(ctx, c.Path, c.Readers)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{
-		now: c.Now, log: c.Logger, writes: w, reads: r, passed: monotonic,
+		now: c.Now, log: c.Logger, writes: w, reads: r, passed: monotonic, waits: patience,
+		postgres: postgres, address: c.Path,
 		queue:   make(chan *job, c.Queue),
 		closing: make(chan struct{}),
 		stopped: make(chan struct{}),
@@ -115,16 +130,24 @@ func (s *Store) write(ctx context.Context, do func(*tx) error) error {
 	if s.closed.Load() {
 		return ErrClosed
 	}
+	wait := time.NewTimer(s.waits)
+	defer wait.Stop()
 	select {
 	case s.queue <- j:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-s.closing:
 		return ErrClosed
+	case <-wait.C:
+		return errCrowded
 	}
 	select {
 	case <-j.done:
 		return j.err
+	case <-wait.C:
+		if j.state.CompareAndSwap(waiting, dropped) {
+			return errCrowded
+		}
 	case <-ctx.Done():
 		if j.state.CompareAndSwap(waiting, dropped) {
 			return context.Cause(ctx)
@@ -141,7 +164,7 @@ func (s *Store) write(ctx context.Context, do func(*tx) error) error {
 // writer is the only goroutine that changes the database.
 func (s *Store) writer() {
 	defer close(s.stopped)
-	w := &tx{db: s.writes}
+	w := &tx{db: s.writes, postgres: s.postgres}
 	defer w.drop()
 	for {
 		select {
@@ -169,15 +192,23 @@ func (s *Store) runBatch(w *tx, first *job) {
 		return
 	}
 	start := time.Now()
+	ctx := context.Background()
+	if s.postgres {
+		var done context.CancelFunc
+		ctx, done = context.WithTimeout(ctx, pgBatch)
+		defer done()
+	}
 	var err error
 	for run := range maxRuns {
-		if batch, err = s.runOnce(w, batch); err == nil || !transient(err) {
+		if batch, err = s.runOnce(ctx, w, batch); err == nil || !w.again(err) {
 			break
 		}
 		s.retries.Add(1)
 		s.log.Warn("store: transaction is run again", "run", run+1, "jobs", len(batch), "error", err)
 	}
-	if err != nil {
+	if err == nil {
+		s.signals.send(w.topics)
+	} else {
 		w.drop() // the next batch starts on a fresh connection
 		err = fmt.Errorf("commit: %w", err)
 		s.log.Error("store: transaction failed", "jobs", len(batch), "error", err)
@@ -209,8 +240,9 @@ func (s *Store) take(batch []*job, j *job) []*job {
 
 // runOnce runs each job under a savepoint of its own and commits. The batch it
 // returns has grown by what arrived meanwhile.
-func (s *Store) runOnce(w *tx, batch []*job) (_ []*job, err error) {
-	if err := w.begin(); err != nil {
+func (s *Store) runOnce(ctx context.Context, w *tx, batch []*job) (_ []*job, err error) {
+	start := time.Now()
+	if err := w.begin(ctx); err != nil {
 		return batch, err
 	}
 	for i := 0; i < len(batch); i++ {
@@ -218,7 +250,7 @@ func (s *Store) runOnce(w *tx, batch []*job) (_ []*job, err error) {
 			w.rollback()
 			return batch, err
 		}
-		if i == len(batch)-1 {
+		if i == len(batch)-1 && time.Since(start) < growFor {
 			if batch = s.arrived(batch); i == len(batch)-1 {
 				// Those who are about to queue get their turn first: one
 				// flush of the disk then serves more of them.
@@ -234,9 +266,9 @@ func (s *Store) runOnce(w *tx, batch []*job) (_ []*job, err error) {
 	return batch, nil
 }
 
-// arrived adds what waits in the queue now.
+// arrived adds one of those who wait in the queue now.
 func (s *Store) arrived(batch []*job) []*job {
-	for len(batch) < maxBatch {
+	for before := len(batch); len(batch) == before && len(batch) < maxBatch; {
 		select {
 		case j := <-s.queue:
 			batch = s.take(batch, j)

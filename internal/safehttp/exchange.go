@@ -33,6 +33,13 @@ func (f *Fetcher) exchange(conn net.Conn, t target, q Request) (*Response, error
 			req.Header.Set(name, value)
 		}
 	}
+	if p := q.post; p != nil {
+		req.Method, req.ContentLength, req.Body = http.MethodPost, int64(len(p.body)), io.NopCloser(strings.NewReader(p.body))
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if p.authorization != "" {
+			req.Header.Set("Authorization", p.authorization)
+		}
+	}
 	out := &Response{Sent: f.rules.Now()}
 	if err := req.Write(conn); err != nil {
 		return nil, &Error{KindConnect, fmt.Errorf("send request: %w", err)}
@@ -45,7 +52,7 @@ func (f *Fetcher) exchange(conn net.Conn, t target, q Request) (*Response, error
 	// The body is not closed: Close would read it to its end. The caller closes
 	// the connection, and that is all that is to be released.
 	out.Received, out.Status, out.Header = f.rules.Now(), resp.StatusCode, resp.Header
-	if resp.StatusCode != http.StatusOK {
+	if q.post == nil && resp.StatusCode != http.StatusOK || q.post != nil && q.post.statusOnly {
 		return out, nil
 	}
 	for _, c := range resp.Header.Values("Content-Encoding") {

@@ -2,8 +2,8 @@
 // outgoing connections to URLs somebody else chose, and the one that builds an
 // http.Client.
 //
-// A Fetcher sends a GET to an https URL and returns the answer, whatever its
-// status. What it does not do matters more:
+// A Fetcher sends a GET, or a POST of a form, to an https URL and returns the
+// answer, whatever its status. What it does not do matters more:
 //
 //   - It dials no address that is not plainly public. The name is resolved
 //     once; each address of the answer is checked, only the ones that pass are
@@ -84,6 +84,10 @@ type Rules struct {
 	// cloud metadata services stay refused.
 	Private []string
 
+	// AnyPrivate treats every URL as if it stood in Private: for peers that an
+	// operator named, whose further URLs are not known beforehand.
+	AnyPrivate bool
+
 	// Loopback is for development on one machine: loopback addresses are
 	// allowed, on any port, and so is the name localhost; http without TLS is
 	// allowed to localhost, 127.0.0.1 and [::1]. Private networks stay refused
@@ -102,10 +106,12 @@ type Request struct {
 	URL, Accept, IfNoneMatch, IfModifiedSince string
 	MaxBody, MaxHeader                        int64
 	Timeout                                   time.Duration
+
+	post *posted // of Post; nil for a GET
 }
 
 // Response is an answer with any status but 1xx. Body is read for status 200
-// only. Sent is taken before the request goes out and Received when the header
+// only, except after a POST. Sent is taken before the request goes out and Received when the header
 // is complete, as RFC 9111 section 4.2.3 wants them. Addr is the address that
 // answered, or zero behind a proxy.
 type Response struct {

@@ -56,7 +56,7 @@ func (f *Fetcher) parse(raw string) (target, error) {
 	if sent := scheme + u.Host + u.RequestURI(); sent != raw && (u.Path != "" || sent != raw+"/") {
 		return target{}, errors.New("URL cannot be sent as it is written")
 	}
-	t := target{url: u, host: u.Hostname(), port: standard, private: f.private[raw], plain: plain}
+	t := target{url: u, host: u.Hostname(), port: standard, private: f.private[raw] || f.rules.AnyPrivate, plain: plain}
 	if rest := u.Host[strings.LastIndexByte(u.Host, ']')+1:]; strings.Contains(rest, ":") {
 		n, err := strconv.ParseUint(u.Port(), 10, 16)
 		if err != nil || n == 0 || strconv.FormatUint(n, 10) != u.Port() {

@@ -47,6 +47,7 @@ func (s *Server) metadata() *oauth.ServerMetadata {
 		SubjectTypesSupported: []string{"public"},
 		IDTokenSigningAlgs:    []string{s.cfg.Tokens.SigningAlg},
 		ClaimsSupported:       []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash"},
+		UserinfoEndpoint:      at("/userinfo"),
 	}
 	for _, r := range set.Resources {
 		m.ProtectedResources = append(m.ProtectedResources, r.ID)

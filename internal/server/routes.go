@@ -39,7 +39,7 @@ func (s *Server) buildEndpoints(master []byte) (err error) {
 	}
 	if s.token, err = token.New(token.Config{
 		Issuer: cfg.Issuer, Clients: auth, Grants: s.store, Denials: s.store, Keys: s.keys,
-		Policy: s.directory.Policy, Audit: s.audit, Now: s.opts.Now, Access: cfg.Tokens.Access,
+		Policy: s.directory.Policy, Audit: s.audit, Now: s.opts.Now, Access: cfg.Tokens.Access, People: s.store,
 		Idle: cfg.Tokens.RefreshIdle, Absolute: cfg.Tokens.RefreshAbsolute,
 		Grace: max(cfg.Tokens.RefreshGrace, time.Nanosecond), // 0 would mean the default there; the operator wants none
 	}); err != nil {
@@ -63,6 +63,7 @@ func (s *Server) mount() {
 	mux.Handle(e.Path("/token"), post(s.token.Token))
 	mux.Handle(e.Path("/revoke"), post(s.token.Revoke))
 	mux.Handle(e.Path("/introspect"), post(s.token.Introspect))
+	mux.Handle(e.Path("/userinfo"), e.API(web.Only(s.token.Userinfo, http.MethodGet, http.MethodPost)))
 
 	var routes []web.Route
 	routes = append(routes, s.authorize.Routes()...) // /authorize, /authorize/resume, /consent, /logo

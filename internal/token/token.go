@@ -52,6 +52,14 @@ type Config struct {
 	Audit   *audit.Log
 	Now     func() time.Time // nil is time.Now
 
+	// People, TokenProof and Certificate are for the userinfo endpoint: the
+	// accounts, the check of the DPoP proof that comes with an access token, and
+	// the thumbprint of the client certificate of a request, or "". Without the
+	// last two a bound token is of no use there.
+	People      People
+	TokenProof  func(w http.ResponseWriter, r *http.Request, accessToken string) (jkt string, err error)
+	Certificate func(r *http.Request) string
+
 	Access   time.Duration // life of an access token; 0 is 10 minutes
 	Idle     time.Duration // a refresh token that is not used for so long ends; 0 is 14 days
 	Absolute time.Duration // a refresh token family ends after this; 0 is 90 days

@@ -84,7 +84,7 @@ func pageStatus(c oauth.Code) int {
 // RFC 6750 section 3.1 say about the code, unless the request failed as HTTP.
 func jsonStatus(r *Refusal) int {
 	switch r.Status {
-	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong,
+	case http.StatusUnauthorized, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong,
 		http.StatusUnsupportedMediaType, http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return r.Status
 	}

@@ -11,11 +11,13 @@ import (
 )
 
 const clientColumns = `client_id, source, state, reason, name, secret_hash, redirect_uris, grant_types, auth_methods,
-	scope, has_scope, jwks, jwks_uri, version, created_at, last_used_at, pinned_version`
+	scope, has_scope, jwks, jwks_uri, version, created_at, last_used_at, pinned_version,
+	expires_at, registration_hash, metadata, post_logout_redirect_uris, backchannel_logout_uri`
 
 func (c *Client) columns() []any {
 	return []any{&c.ID, &c.Source, &c.State, &c.Reason, &c.Name, &c.SecretHash, jsonList{&c.RedirectURIs}, words{&c.GrantTypes}, words{&c.AuthMethods},
-		&c.Scope, &c.HasScope, &c.JWKS, &c.JWKSURI, &c.Version, instant{&c.Created}, instant{&c.LastUsed}, &c.Pinned}
+		&c.Scope, &c.HasScope, &c.JWKS, &c.JWKSURI, &c.Version, instant{&c.Created}, instant{&c.LastUsed}, &c.Pinned,
+		instant{&c.Expires}, &c.RegistrationHash, &c.Metadata, jsonList{&c.PostLogoutRedirectURIs}, &c.BackchannelLogoutURI}
 }
 
 // jsonList reads a list of strings of any content.
@@ -97,9 +99,10 @@ func (t *tx) insertClient(c Client, now time.Time) (int64, error) {
 		return 0, err
 	}
 	return t.exec(`INSERT INTO clients (`+clientColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0) ON CONFLICT DO NOTHING`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0, $17, $18, $19, $20, $21) ON CONFLICT DO NOTHING`,
 		c.ID, c.Source, c.State, c.Reason, c.Name, c.SecretHash, jsonText(c.RedirectURIs), lists[0], lists[1],
-		c.Scope, c.HasScope, c.JWKS, c.JWKSURI, c.Version, micros(now), micros(now))
+		c.Scope, c.HasScope, c.JWKS, c.JWKSURI, c.Version, micros(now), micros(now),
+		micros(c.Expires), c.RegistrationHash, c.Metadata, jsonText(c.PostLogoutRedirectURIs), c.BackchannelLogoutURI)
 }
 
 func jsonText(list []string) string {

@@ -18,8 +18,8 @@ const UnboundGrant = 24 * time.Hour
 func (s *Store) FindCode(ctx context.Context, h Hash, now time.Time) (Code, error) {
 	c := Code{Hash: h}
 	var g grantRow
-	err := s.get(ctx, append([]any{&c.RedirectURI, &c.Challenge, instant{&c.Expires}, instant{&c.SpentAt}}, g.columns()...),
-		`SELECT c.redirect_uri, c.challenge, c.expires_at, c.used_at, `+grantColumns+`
+	err := s.get(ctx, append([]any{&c.RedirectURI, &c.Challenge, instant{&c.Expires}, instant{&c.SpentAt}, &c.JKT}, g.columns()...),
+		`SELECT c.redirect_uri, c.challenge, c.expires_at, c.used_at, c.jkt, `+grantColumns+`
 		FROM codes c JOIN grants g ON g.id = c.grant_id WHERE c.hash = $1`, h)
 	if err != nil {
 		return Code{}, wrap("find code", err)
@@ -35,7 +35,8 @@ func (s *Store) FindCode(ctx context.Context, h Hash, now time.Time) (Code, erro
 	return c, wrap("find code", g.err())
 }
 
-// RedeemCode spends a code, ties its grant to the way the client authenticated,
+// RedeemCode spends a code, ties its grant to the way the client authenticated
+// and to its keys,
 // writes the first refresh token and records the events, in one commit. It
 // succeeds at most once per code: a second call returns ErrSpent, so that the
 // caller can revoke what the first one bought. ErrExpired: the code is too old.
@@ -83,8 +84,8 @@ func (t *tx) bind(grantID string, r Redemption, now time.Time) error {
 		}
 	}
 	n, err := t.exec(`UPDATE grants AS g SET auth_method = $2, key_thumbprint = $3, last_used_at = $4, expires_at = $5,
-		head = $6, head_hash = $7, head_expires_at = $8 WHERE g.id = $1 AND `+standing,
-		grantID, r.Method, r.KeyThumbprint, micros(now), micros(expires), head, hash, headExpires)
+		head = $6, head_hash = $7, head_expires_at = $8, jkt = $9, instance_jkt = $10, cert_thumbprint = $11 WHERE g.id = $1 AND `+standing,
+		grantID, r.Method, r.KeyThumbprint, micros(now), micros(expires), head, hash, headExpires, r.JKT, r.InstanceJKT, r.CertThumbprint)
 	if err == nil && n == 0 {
 		err = t.whyNotGrant(grantID)
 	}

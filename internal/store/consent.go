@@ -27,56 +27,95 @@ func (s *Store) Consent(ctx context.Context, userID, clientID, resource string) 
 // and document are kept, the consent is remembered if asked for, the grant and
 // its code are written and the events recorded, all in one commit or not at all.
 //
-// ErrSpent: the page was answered before (CN-07). ErrExpired: it is too old.
+// ErrSpent: the page, or the pushed request behind it, was answered before
+// (CN-07, PAR-05). ErrExpired: it is too old.
 // ErrNotFound: the session has ended, its user is disabled or is not the grant's
 // user, or the client has no row and none was given (CN-18). ErrEnded: the
 // connection was ended while the page was open. ErrBlocked: the client is not
 // allowed any more. ErrConflict: an operator registered the client meanwhile, so
 // that the fetched document no longer speaks for it.
 func (s *Store) AnswerConsent(ctx context.Context, a Answer, now time.Time) error {
-	if a.Grant.ID == "" || a.Grant.UserID == "" || a.Grant.ClientID == "" {
-		return errors.New("answer consent: a grant names itself, its user and its client")
-	}
-	if (a.Client != nil && a.Client.ID != a.Grant.ClientID) || (a.Document != nil && a.Document.ClientID != a.Grant.ClientID) {
-		return errors.New("answer consent: the client and the document are those of the grant")
-	}
-	lists, err := join(a.Grant.Scopes, a.Grant.AuthMethods, a.Grant.AMR)
-	if err != nil {
+	if err := a.check(); err != nil {
 		return wrap("answer consent", err)
 	}
+	g := a.Grant
+	g.Kind = KindCode
 	return wrap("answer consent", s.write(ctx, func(t *tx) error {
 		if err := t.spendNonce(a.Nonce, a.NonceExpires, now); err != nil {
 			return err
 		}
-		if err := t.mayAnswer(a, now); err != nil {
+		if err := t.spendPushed(a.Pushed, g.ClientID, now); err != nil {
 			return err
 		}
-		version, err := t.admit(a, now)
-		if err != nil {
+		if err := t.agree(a, g, a.Code.Expires, now); err != nil {
 			return err
 		}
-		if err := t.notEndedSince(a); err != nil {
-			return err
-		}
-		if a.Remember {
-			if err := t.remember(a.Grant, now); err != nil {
-				return err
-			}
-		}
-		g := a.Grant
-		if _, err := t.exec(`INSERT INTO grants (id, user_id, client_id, resource, scopes, security_digest, version, auth_methods,
-			auth_method, key_thumbprint, auth_time, acr, amr, nonce, created_at, last_used_at, expires_at, head, head_expires_at, end_reason)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, '', '', $9, $10, $11, $12, $13, $13, $14, 0, 0, '')`,
-			g.ID, g.UserID, g.ClientID, g.Resource, lists[0], g.SecurityDigest, version, lists[1],
-			micros(g.AuthTime), g.ACR, lists[2], g.Nonce, micros(now), micros(a.Code.Expires)); err != nil {
-			return err
-		}
-		if _, err := t.exec(`INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at) VALUES ($1, $2, $3, $4, $5)`,
-			a.Code.Hash, g.ID, a.Code.RedirectURI, a.Code.Challenge, micros(a.Code.Expires)); err != nil {
+		if _, err := t.exec(`INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at, jkt) VALUES ($1, $2, $3, $4, $5, $6)`,
+			a.Code.Hash, g.ID, a.Code.RedirectURI, a.Code.Challenge, micros(a.Code.Expires), a.Code.JKT); err != nil {
 			return err
 		}
 		return t.record(now, a.Events...)
 	}))
+}
+
+// check refuses an answer that no page can have led to.
+func (a *Answer) check() error {
+	if a.Grant.ID == "" || a.Grant.UserID == "" || a.Grant.ClientID == "" {
+		return errors.New("a grant names itself, its user and its client")
+	}
+	return a.fits()
+}
+
+// fits checks that client and document are those of the grant, and that its lists
+// can be kept.
+func (a *Answer) fits() error {
+	if (a.Client != nil && a.Client.ID != a.Grant.ClientID) || (a.Document != nil && a.Document.ClientID != a.Grant.ClientID) {
+		return errors.New("the client and the document are those of the grant")
+	}
+	_, err := join(a.Grant.Scopes, a.Grant.AuthMethods, a.Grant.AMR)
+	return err
+}
+
+// agree carries out what every yes has in common: who answers and which client
+// may profit is checked, the consent is remembered if asked for and the grant
+// written. Until it is redeemed the grant is tied to no key and ends at expires.
+func (t *tx) agree(a Answer, g Grant, expires, now time.Time) (err error) {
+	if g.SID, err = t.mayAnswer(a, now); err != nil {
+		return err
+	}
+	if g.Version, err = t.admit(a, now); err != nil {
+		return err
+	}
+	if err := t.notEndedSince(a); err != nil {
+		return err
+	}
+	if a.Remember {
+		if err := t.remember(a.Grant, now); err != nil {
+			return err
+		}
+	}
+	g.AuthMethod, g.KeyThumbprint, g.JKT, g.InstanceJKT, g.CertThumbprint = "", "", "", "", ""
+	return t.insertGrant(g, expires, now)
+}
+
+// insertGrant writes a new grant.
+func (t *tx) insertGrant(g Grant, expires, now time.Time) error {
+	lists, err := join(g.Scopes, g.AuthMethods, g.AMR)
+	if err != nil {
+		return err
+	}
+	var user any // NULL when the client acts for itself
+	if g.UserID != "" {
+		user = g.UserID
+	}
+	_, err = t.exec(`INSERT INTO grants (id, user_id, client_id, resource, scopes, security_digest, version, auth_methods,
+		auth_method, key_thumbprint, auth_time, acr, amr, nonce, created_at, last_used_at, expires_at, head, head_expires_at, end_reason,
+		kind, jkt, instance_jkt, cert_thumbprint, details, sid, actor)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $16, 0, 0, '', $17, $18, $19, $20, $21, $22, $23)`,
+		g.ID, user, g.ClientID, g.Resource, lists[0], g.SecurityDigest, g.Version, lists[1],
+		g.AuthMethod, g.KeyThumbprint, micros(g.AuthTime), g.ACR, lists[2], g.Nonce, micros(now), micros(expires),
+		g.Kind, g.JKT, g.InstanceJKT, g.CertThumbprint, g.Details, g.SID, g.Actor)
+	return err
 }
 
 // DenyConsent carries out a person's no: the page is spent, nothing else is
@@ -104,10 +143,10 @@ func (t *tx) spendNonce(nonce Hash, expires, now time.Time) error {
 	return err
 }
 
-// mayAnswer checks who answers: a live session of the grant's own user.
-func (t *tx) mayAnswer(a Answer, now time.Time) error {
-	var one int
-	return t.get([]any{&one}, `SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id
+// mayAnswer checks who answers, a live session of the grant's own user, and
+// returns the name by which clients know that session.
+func (t *tx) mayAnswer(a Answer, now time.Time) (sid string, err error) {
+	return sid, t.get([]any{&sid}, `SELECT s.sid FROM sessions s JOIN users u ON u.id = s.user_id
 		WHERE s.hash = $1 AND s.user_id = $2 AND s.ended_at IS NULL AND s.expires_at > $3 AND u.disabled_at IS NULL`,
 		a.Session, a.Grant.UserID, micros(now))
 }
@@ -133,9 +172,10 @@ func (t *tx) notEndedSince(a Answer) error {
 // if it differs from the newest stored one and returns its version.
 func (t *tx) admit(a Answer, now time.Time) (version int, err error) {
 	var source, state string
-	err = t.get([]any{&source, &state, &version}, `SELECT source, state, version FROM clients WHERE client_id = $1`, a.Grant.ClientID)
+	var expires time.Time
+	err = t.get([]any{&source, &state, &version, instant{&expires}}, `SELECT source, state, version, expires_at FROM clients WHERE client_id = $1`, a.Grant.ClientID)
 	switch {
-	case errors.Is(err, ErrNotFound) && a.Client != nil:
+	case errors.Is(err, ErrNotFound) && a.Client != nil && a.Client.Source != SourceDCR:
 		c := *a.Client
 		c.Version = 0
 		if _, err := t.insertClient(c, now); err != nil {
@@ -146,14 +186,13 @@ func (t *tx) admit(a Answer, now time.Time) (version int, err error) {
 		}
 	case err != nil:
 		return 0, err
-	case state != StateAllowed:
+	case state != StateAllowed || (!expires.IsZero() && !now.Before(expires)):
 		return 0, ErrBlocked
-	case source == SourceRegistered:
-		if a.Document != nil || (a.Client != nil && a.Client.Source != SourceRegistered) {
+	case source != SourceCIMD:
+		if a.Document != nil || (a.Client != nil && a.Client.Source != source) {
 			return 0, ErrConflict
 		}
-		_, err := t.exec(`UPDATE clients SET last_used_at = $2 WHERE client_id = $1`, a.Grant.ClientID, micros(now))
-		return version, err
+		return version, t.touchClient(a.Grant.ClientID, now)
 	default:
 		if err := t.pinned(a.Document); err != nil {
 			return 0, err
@@ -173,16 +212,24 @@ func (t *tx) admit(a Answer, now time.Time) (version int, err error) {
 func (t *tx) refetched(a Answer, now time.Time) error {
 	c := a.Client
 	if c == nil {
-		_, err := t.exec(`UPDATE clients SET last_used_at = $2 WHERE client_id = $1`, a.Grant.ClientID, micros(now))
-		return err
+		return t.touchClient(a.Grant.ClientID, now)
 	}
 	lists, err := join(c.GrantTypes, c.AuthMethods)
 	if err != nil {
 		return err
 	}
 	_, err = t.exec(`UPDATE clients SET name = $2, redirect_uris = $3, grant_types = $4, auth_methods = $5, scope = $6, has_scope = $7,
-		jwks = $8, jwks_uri = $9, last_used_at = $10 WHERE client_id = $1`,
-		c.ID, c.Name, jsonText(c.RedirectURIs), lists[0], lists[1], c.Scope, c.HasScope, c.JWKS, c.JWKSURI, micros(now))
+		jwks = $8, jwks_uri = $9, last_used_at = $10, post_logout_redirect_uris = $11, backchannel_logout_uri = $12 WHERE client_id = $1`,
+		c.ID, c.Name, jsonText(c.RedirectURIs), lists[0], lists[1], c.Scope, c.HasScope, c.JWKS, c.JWKSURI, micros(now),
+		jsonText(c.PostLogoutRedirectURIs), c.BackchannelLogoutURI)
+	return err
+}
+
+// touchClient records that a client is used. One that expires does so as long
+// after its last use as it did before.
+func (t *tx) touchClient(id string, now time.Time) error {
+	_, err := t.exec(`UPDATE clients SET expires_at = CASE WHEN expires_at > 0 AND last_used_at < $2 THEN expires_at + $2 - last_used_at ELSE expires_at END,
+		last_used_at = $2 WHERE client_id = $1`, id, micros(now))
 	return err
 }
 

@@ -9,7 +9,8 @@ import (
 )
 
 const grantColumns = `g.id, COALESCE(g.user_id, ''), g.client_id, g.resource, g.scopes, g.security_digest, g.version, g.auth_methods,
-	g.auth_method, g.key_thumbprint, g.auth_time, g.acr, g.amr, g.nonce, g.created_at, g.last_used_at, g.ended_at, g.end_reason, g.held_at IS NOT NULL`
+	g.auth_method, g.key_thumbprint, g.auth_time, g.acr, g.amr, g.nonce, g.created_at, g.last_used_at, g.ended_at, g.end_reason,
+	g.kind, g.jkt, g.instance_jkt, g.cert_thumbprint, g.details, g.sid, g.actor, g.held_at IS NOT NULL`
 
 // grantRow is a grant with what only the store needs to know.
 type grantRow struct {
@@ -20,7 +21,8 @@ type grantRow struct {
 func (g *grantRow) columns() []any {
 	return []any{&g.ID, &g.UserID, &g.ClientID, &g.Resource, scopesAt(&g.Scopes), &g.SecurityDigest, &g.Version, words{&g.AuthMethods},
 		&g.AuthMethod, &g.KeyThumbprint, instant{&g.AuthTime}, &g.ACR, words{&g.AMR}, &g.Nonce, instant{&g.Created}, instant{&g.LastUsed},
-		instant{&g.Ended}, &g.EndReason, &g.held}
+		instant{&g.Ended}, &g.EndReason,
+		&g.Kind, &g.JKT, &g.InstanceJKT, &g.CertThumbprint, &g.Details, &g.SID, &g.Actor, &g.held}
 }
 
 // standing is the condition under which a grant g can be used. Whoever disables

@@ -14,25 +14,33 @@ import (
 // each issuer and identifier until expires; the second call returns ErrSpent
 // (CAUTH-06). Two issuers may use the same identifier (CA-08).
 func (s *Store) SpendID(ctx context.Context, issuer string, id Hash, expires, now time.Time) error {
-	// One short key for both; the length keeps the two parts apart.
+	key := spentKey(issuer, id)
+	return wrap("spend identifier", s.write(ctx, func(t *tx) error { return t.spendID(key, expires, now) }))
+}
+
+// spentKey is one short key for an issuer and an identifier; the length keeps the
+// two parts apart.
+func spentKey(issuer string, id Hash) (key Hash) {
 	h := sha256.New()
 	var length [8]byte
 	binary.BigEndian.PutUint64(length[:], uint64(len(issuer)))
 	h.Write(length[:])
 	h.Write([]byte(issuer))
 	h.Write(id[:])
-	var key Hash
 	h.Sum(key[:0])
+	return key
+}
+
+// spendID marks an identifier as spent until expires, and not less than until now.
+func (t *tx) spendID(key Hash, expires, now time.Time) error {
 	if expires.Before(now) {
 		expires = now
 	}
-	return wrap("spend identifier", s.write(ctx, func(t *tx) error {
-		n, err := t.exec(`INSERT INTO spent_ids (hash, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING`, key, micros(expires))
-		if err == nil && n == 0 {
-			err = ErrSpent
-		}
-		return err
-	}))
+	n, err := t.exec(`INSERT INTO spent_ids (hash, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING`, key, micros(expires))
+	if err == nil && n == 0 {
+		err = ErrSpent
+	}
+	return err
 }
 
 // DenyToken puts an access token on the denylist until it expires by itself. The

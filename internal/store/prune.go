@@ -25,6 +25,9 @@ const (
 	Mistrust = 24 * time.Hour
 	// GrantHistory keeps ended grants and consents for those who ask what was.
 	GrantHistory = 90 * 24 * time.Hour
+	// AloneHistory keeps ended grants that clients got for themselves: they get one
+	// with every token.
+	AloneHistory = 7 * 24 * time.Hour
 	// CacheLife keeps entries of the document cache that nobody saved again.
 	CacheLife = 30 * 24 * time.Hour
 )
@@ -48,6 +51,15 @@ var prunings = []struct {
 		(SELECT id FROM grants WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2)`},
 	{GrantHistory, `DELETE FROM consents WHERE (user_id, client_id, resource) IN
 		(SELECT user_id, client_id, resource FROM consents WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2)`},
+	{AloneHistory, `DELETE FROM grants WHERE id IN
+		(SELECT id FROM grants WHERE user_id IS NULL AND ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2)`},
+	// Past its expiry a request can still be answered by who has the page open.
+	{ReplayWindow, `DELETE FROM pushed_requests WHERE hash IN (SELECT hash FROM pushed_requests WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
+	{ReplayWindow, `DELETE FROM device_codes WHERE hash IN (SELECT hash FROM device_codes WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
+	{ReplayWindow, `DELETE FROM clients WHERE client_id IN (SELECT c.client_id FROM clients c WHERE c.source = 'dcr' AND c.expires_at < $1
+		AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.client_id = c.client_id) AND NOT EXISTS (SELECT 1 FROM consents s WHERE s.client_id = c.client_id)
+		AND NOT EXISTS (SELECT 1 FROM documents d WHERE d.client_id = c.client_id) AND NOT EXISTS (SELECT 1 FROM cache k WHERE k.client_id = c.client_id)
+		ORDER BY c.expires_at LIMIT $2)`},
 	{ReplayWindow, `DELETE FROM codes WHERE hash IN (SELECT hash FROM codes WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{FamilyHistory, `DELETE FROM refresh_tokens WHERE hash IN (SELECT hash FROM refresh_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{ReplayWindow, `DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},

@@ -22,12 +22,14 @@ type Session struct {
 	AuthTime, Created, LastSeen, Expires time.Time
 	ACR                                  string
 	AMR                                  []string
+	SID                                  string // the name by which clients know the session; made by StartSession when empty
 }
 
 // Where a client's row came from.
 const (
 	SourceCIMD       = "cimd"       // a person agreed to a fetched document, or an operator listed its URL
 	SourceRegistered = "registered" // an operator wrote it down; a fetched document never changes it
+	SourceDCR        = "dcr"        // it registered itself (RFC 7591); a fetched document never changes it
 )
 
 // The states of a client. Only an allowed client gets anything.
@@ -53,6 +55,13 @@ type Client struct {
 	Pinned                              int    // the version that an operator holds it to; 0 follows the document
 	Reason                              string // why the state is what it is
 	Created, LastUsed                   time.Time
+	PostLogoutRedirectURIs              []string
+	BackchannelLogoutURI                string
+
+	// Of a client that registered itself.
+	Expires          time.Time // when it gets no new grant any more; each use moves it on. Zero for never
+	RegistrationHash string    // of the registration access token (RFC 7592); "" without one
+	Metadata         []byte    // what its registration is answered with
 }
 
 // Document is one version of a client's metadata document, numbered from 1.
@@ -88,7 +97,23 @@ type Grant struct {
 	Nonce                          string // of the OpenID Connect request
 	Created, Ended, LastUsed       time.Time
 	EndReason                      string
+	Kind                           string // how it began: a constant Kind…; "" is KindCode
+	JKT                            string // RFC 7638 thumbprint of the DPoP key that its tokens are bound to; "" for none
+	InstanceJKT                    string // of the key of the attested instance; "" for none
+	CertThumbprint                 string // x5t#S256 of the client's certificate; "" for none
+	Details                        string // authorization_details as granted, a JSON array; "" for none
+	SID                            string // of the session in which it was given; "" for none
+	Actor                          string // the act claim as JSON (RFC 8693); "" for none
 }
+
+// How a grant began.
+const (
+	KindCode     = "authorization_code"
+	KindDevice   = "device_code"
+	KindClient   = "client_credentials"
+	KindJWT      = "jwt_bearer"
+	KindExchange = "token_exchange"
+)
 
 // Code is an authorization code.
 type Code struct {
@@ -98,6 +123,7 @@ type Code struct {
 	Expires                time.Time
 	Spent                  bool
 	SpentAt                time.Time
+	JKT                    string // the key that is demanded at redemption (dpop_jkt, RFC 9449 section 10); "" for none
 }
 
 // Answer is a person's yes on the consent page, with all that it brings about.
@@ -111,6 +137,7 @@ type Answer struct {
 	Grant        Grant     // its Version is set here
 	Code         Code      // its Grant is ignored
 	Remember     bool      // keep the consent
+	Pushed       *Hash     // the pushed request that this answers, spent with it; nil for none
 	Events       []audit.Event
 }
 
@@ -122,13 +149,16 @@ type NewRefresh struct {
 	Scopes            oauth.Scopes // empty: those of the grant
 }
 
-// Redemption is a code that passed every check of the token endpoint.
+// Redemption is a code, or the code of a device, that passed every check of the
+// token endpoint.
 type Redemption struct {
 	Hash          Hash
 	Method        string      // how the client authenticated
 	KeyThumbprint string      // with which key, if any
 	Refresh       *NewRefresh // the first refresh token; nil for none
 	Events        []audit.Event
+
+	JKT, InstanceJKT, CertThumbprint string // what the tokens are bound to; they become the grant's
 }
 
 // Refresh is a refresh token as kept. What led to its successor is known as long

@@ -22,18 +22,21 @@ func (s *Store) AddUser(ctx context.Context, u User) error {
 	if u.ID == "" || u.Name == "" {
 		return errors.New("add user: an identifier and a name are required")
 	}
-	return wrap("add user", s.write(ctx, func(t *tx) error {
-		n, err := t.exec(`INSERT INTO users (id, name, name_key, email, password_hash, disabled_at, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
-			u.ID, u.Name, strings.ToLower(u.Name), u.Email, u.PasswordHash, disabledAt(u), micros(u.Created))
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return ErrConflict
-		}
-		return t.record(u.Created, audit.Event{Type: audit.TypeUser, User: u.ID, Code: "added", Data: map[string]string{"name": u.Name}})
-	}))
+	return wrap("add user", s.write(ctx, func(t *tx) error { return t.insertUser(u) }))
+}
+
+// insertUser adds an account and records it.
+func (t *tx) insertUser(u User) error {
+	n, err := t.exec(`INSERT INTO users (id, name, name_key, email, email_key, password_hash, disabled_at, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`,
+		u.ID, u.Name, strings.ToLower(u.Name), u.Email, emailKey(u.Email), u.PasswordHash, disabledAt(u), micros(u.Created))
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return ErrConflict
+	}
+	return t.record(u.Created, audit.Event{Type: audit.TypeUser, User: u.ID, Code: "added", Data: map[string]string{"name": u.Name}})
 }
 
 func disabledAt(u User) any {
@@ -135,10 +138,13 @@ func (s *Store) StartSession(ctx context.Context, ses Session) error {
 	if err != nil {
 		return wrap("start session", err)
 	}
+	if ses.SID == "" {
+		ses.SID = NewID(ses.Created)
+	}
 	return wrap("start session", s.write(ctx, func(t *tx) error {
-		n, err := t.exec(`INSERT INTO sessions (hash, user_id, auth_time, created_at, last_seen_at, expires_at, acr, amr)
-			SELECT $1, u.id, $3, $4, $5, $6, $7, $8 FROM users u WHERE u.id = $2 AND u.disabled_at IS NULL`,
-			ses.Hash, ses.UserID, micros(ses.AuthTime), micros(ses.Created), micros(ses.LastSeen), micros(ses.Expires), ses.ACR, lists[0])
+		n, err := t.exec(`INSERT INTO sessions (hash, user_id, auth_time, created_at, last_seen_at, expires_at, acr, amr, sid)
+			SELECT $1, u.id, $3, $4, $5, $6, $7, $8, $9 FROM users u WHERE u.id = $2 AND u.disabled_at IS NULL`,
+			ses.Hash, ses.UserID, micros(ses.AuthTime), micros(ses.Created), micros(ses.LastSeen), micros(ses.Expires), ses.ACR, lists[0], ses.SID)
 		if err == nil && n == 0 {
 			err = ErrNotFound
 		}
@@ -152,8 +158,8 @@ func (s *Store) FindSession(ctx context.Context, h Hash, now time.Time) (Session
 	var ses Session
 	var u User
 	err := s.get(ctx, append([]any{&ses.Hash, &ses.UserID, instant{&ses.AuthTime}, instant{&ses.Created}, instant{&ses.LastSeen},
-		instant{&ses.Expires}, &ses.ACR, words{&ses.AMR}}, u.columns()...),
-		`SELECT s.hash, s.user_id, s.auth_time, s.created_at, s.last_seen_at, s.expires_at, s.acr, s.amr, `+userColumns+`
+		instant{&ses.Expires}, &ses.ACR, words{&ses.AMR}, &ses.SID}, u.columns()...),
+		`SELECT s.hash, s.user_id, s.auth_time, s.created_at, s.last_seen_at, s.expires_at, s.acr, s.amr, s.sid, `+userColumns+`
 		FROM sessions s JOIN users u ON u.id = s.user_id
 		WHERE s.hash = $1 AND s.ended_at IS NULL AND s.expires_at > $2 AND u.disabled_at IS NULL`, h, micros(now))
 	if err != nil {

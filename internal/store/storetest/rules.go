@@ -172,7 +172,7 @@ var ruleChecks = []Check{
 		end := Noon.Add(30 * 24 * time.Hour)
 		ses, u, last := h.FindSession(ctx, session, end.Add(-time.Microsecond))
 		_, _, over := h.FindSession(ctx, session, end)
-		err := errors.Join(last, same("session", ses, store.Session{Hash: session, UserID: User, AuthTime: Noon, Created: Noon, LastSeen: Noon, Expires: end, ACR: "1", AMR: []string{"pwd"}}),
+		err := errors.Join(last, same("session", ses, store.Session{Hash: session, UserID: User, AuthTime: Noon, Created: Noon, LastSeen: Noon, Expires: end, ACR: "1", AMR: []string{"pwd"}, SID: "sid of user-1"}),
 			same("user", u.Name, "John"), is("at the end", over, store.ErrNotFound), h.EndSession(ctx, session), h.EndSession(ctx, store.HashOf("nobody")))
 		_, _, ended := h.FindSession(ctx, session, Noon)
 		err = errors.Join(err, is("ended", ended, store.ErrNotFound), h.DisableUser(ctx, User, Noon), h.DisableUser(ctx, User, Noon))

@@ -152,7 +152,7 @@ func (h *House) furnish(ctx context.Context) error {
 	return errors.Join(
 		h.AddUser(ctx, store.User{ID: User, Name: "John", Email: "john@example.test", Created: Noon}),
 		h.StartSession(ctx, store.Session{Hash: session, UserID: User, AuthTime: Noon, Created: Noon, LastSeen: Noon,
-			Expires: Noon.Add(30 * 24 * time.Hour), ACR: "1", AMR: []string{"pwd"}}),
+			Expires: Noon.Add(30 * 24 * time.Hour), ACR: "1", AMR: []string{"pwd"}, SID: "sid of user-1"}),
 		h.RegisterClient(ctx, store.Client{ID: ClientID, Name: "Agent", RedirectURIs: []string{"http://localhost/cb"}}, Noon),
 	)
 }

@@ -27,7 +27,7 @@ var tokenChecks = []Check{
 			return err
 		}
 		want := a.Grant
-		want.Created, want.LastUsed = Noon, Noon
+		want.Created, want.LastUsed, want.Kind, want.SID = Noon, Noon, store.KindCode, "sid of user-1"
 		c, err := h.FindCode(ctx, a.Code.Hash, Noon)
 		if err := errors.Join(err, same("found", c, store.Code{Hash: a.Code.Hash, Grant: want, RedirectURI: a.Code.RedirectURI, Challenge: "challenge", Expires: a.Code.Expires})); err != nil {
 			return err

@@ -22,7 +22,7 @@ ALTER TABLE grants ADD COLUMN details TEXT COLLATE "C" NOT NULL DEFAULT ''; -- a
 ALTER TABLE grants ADD COLUMN sid TEXT COLLATE "C" NOT NULL DEFAULT '';
 ALTER TABLE grants ADD COLUMN actor TEXT COLLATE "C" NOT NULL DEFAULT ''; -- the act claim, as JSON
 CREATE INDEX grants_session ON grants (sid, id) WHERE sid <> '';
-CREATE INDEX grants_alone ON grants (ended_at) WHERE user_id IS NULL AND ended_at IS NOT NULL;
+CREATE INDEX grants_alone ON grants (user_id, ended_at) WHERE user_id IS NULL AND ended_at IS NOT NULL;
 
 ALTER TABLE codes ADD COLUMN jkt TEXT COLLATE "C" NOT NULL DEFAULT ''; -- the key demanded at redemption
 

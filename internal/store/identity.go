@@ -1,0 +1,161 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/audit"
+)
+
+// Identity is who an account is at another issuer: subjects are unique within
+// their issuer and tenant only. Tenant is "" for an issuer that has none.
+type Identity struct {
+	Issuer, Tenant, Subject, UserID, Email string
+	Created, LastSeen                      time.Time
+}
+
+// UserByIdentity returns the account that is linked to an identity elsewhere. All
+// three parts are compared byte for byte. A disabled account is returned too.
+func (s *Store) UserByIdentity(ctx context.Context, issuer, tenant, subject string) (User, error) {
+	var u User
+	err := s.get(ctx, u.columns(), `SELECT `+userColumns+` FROM identities i JOIN users u ON u.id = i.user_id
+		WHERE i.issuer = $1 AND i.tenant = $2 AND i.subject = $3`, issuer, tenant, subject)
+	if err != nil {
+		return User{}, wrap("find identity", err)
+	}
+	return u, nil
+}
+
+// UserByEmail returns the one account with this address that is not disabled. The
+// letters A-Z are compared in any case, all others as they are: two addresses that
+// only look alike are two. ErrNotFound: there is none. ErrConflict: there are
+// several, and none of them is meant for sure.
+func (s *Store) UserByEmail(ctx context.Context, email string) (User, error) {
+	if email == "" {
+		return User{}, wrap("find user", ErrNotFound)
+	}
+	var all []User
+	err := s.list(ctx, func(scan func(...any) error) error {
+		var u User
+		err := scan(u.columns()...)
+		all = append(all, u)
+		return err
+	}, `SELECT `+userColumns+` FROM users u WHERE u.email_key = $1 AND u.email_key <> '' AND u.disabled_at IS NULL ORDER BY u.id LIMIT 2`, emailKey(email))
+	switch {
+	case err != nil:
+		return User{}, wrap("find user", err)
+	case len(all) == 0:
+		return User{}, wrap("find user", ErrNotFound)
+	case len(all) > 1:
+		return User{}, wrap("find user", ErrConflict)
+	}
+	return all[0], nil
+}
+
+// emailKey is how an address is looked up. Only A-Z change: other letters whose
+// lower case is one of a-z would make another's address ours.
+func emailKey(email string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, email)
+}
+
+// LinkIdentity links an identity elsewhere to the account UserID. With create that
+// account is made in the same commit; UserID is its identifier. An identity that
+// is linked to this account already is seen again: its address and time of last
+// sight are kept. ErrConflict: it is linked to somebody else, or the name or
+// identifier of the new account is taken. ErrNotFound: there is no such account.
+// ErrEnded: the account is disabled.
+func (s *Store) LinkIdentity(ctx context.Context, id Identity, create *User, events ...audit.Event) error {
+	if id.Issuer == "" || id.Subject == "" || id.UserID == "" {
+		return errors.New("link identity: an issuer, a subject and an account are required")
+	}
+	if create != nil && (create.ID != id.UserID || create.Name == "") {
+		return errors.New("link identity: the new account is the one to link, and has a name")
+	}
+	return wrap("link identity", s.write(ctx, func(t *tx) error {
+		if create != nil {
+			if err := t.insertUser(*create); err != nil {
+				return err
+			}
+		}
+		if err := t.userStands(id.UserID); err != nil {
+			return err
+		}
+		var since time.Time
+		err := t.get([]any{instant{&since}}, `INSERT INTO identities (issuer, tenant, subject, user_id, email, created_at, last_seen_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (issuer, tenant, subject) DO UPDATE
+			SET email = excluded.email, last_seen_at = excluded.last_seen_at WHERE identities.user_id = excluded.user_id RETURNING created_at`,
+			id.Issuer, id.Tenant, id.Subject, id.UserID, id.Email, micros(id.Created), micros(id.LastSeen))
+		if errors.Is(err, ErrNotFound) {
+			err = ErrConflict
+		}
+		if err != nil {
+			return err
+		}
+		return t.record(id.LastSeen, events...)
+	}))
+}
+
+// SessionGrants returns the grants that were given in a session and have not
+// ended, oldest first, 1000 at most. sid is the name that clients know.
+func (s *Store) SessionGrants(ctx context.Context, sid string) ([]Grant, error) {
+	if sid == "" {
+		return nil, nil
+	}
+	var out []Grant
+	err := s.list(ctx, func(scan func(...any) error) error {
+		var g grantRow
+		err := scan(g.columns()...)
+		out = append(out, g.Grant)
+		return err
+	}, `SELECT `+grantColumns+` FROM grants g WHERE g.sid = $1 AND g.sid <> '' AND g.ended_at IS NULL ORDER BY g.id LIMIT 1000`, sid)
+	return out, wrap("list grants of a session", err)
+}
+
+// EndSessionsOf ends all sessions of an account and returns the names by which
+// clients know them. Grants go on.
+func (s *Store) EndSessionsOf(ctx context.Context, userID string, now time.Time, events ...audit.Event) (sids []string, err error) {
+	err = s.write(ctx, func(t *tx) error {
+		sids = nil
+		err := t.list(func(scan func(...any) error) error {
+			var sid string
+			err := scan(&sid)
+			sids = append(sids, sid)
+			return err
+		}, `UPDATE sessions SET ended_at = $2 WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $2 RETURNING sid`, userID, micros(now))
+		if err != nil {
+			return err
+		}
+		return t.record(now, events...)
+	})
+	if err != nil {
+		return nil, wrap("end sessions", err)
+	}
+	return sids, nil
+}
+
+// list runs a statement to its end and calls each with a function that scans the
+// current row.
+func (t *tx) list(each func(scan func(...any) error) error, query string, args ...any) error {
+	s, err := t.prepare(query)
+	if err != nil {
+		return err
+	}
+	rows, err := s.Query(args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := each(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

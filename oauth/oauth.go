@@ -38,6 +38,10 @@ const (
 	InvalidRequestObject     Code = "invalid_request_object"        // OpenID Connect Core, RFC 9101
 	InvalidDetails           Code = "invalid_authorization_details" // RFC 9396
 	UnmetAuthenticationNeeds Code = "unmet_authentication_requirements"
+	InvalidDPoPProof         Code = "invalid_dpop_proof"        // RFC 9449
+	UseDPoPNonce             Code = "use_dpop_nonce"            // RFC 9449
+	UseAttestationChallenge  Code = "use_attestation_challenge" // attestation-based client authentication
+	UseFreshAttestation      Code = "use_fresh_attestation"     // attestation-based client authentication
 )
 
 // Error is a refusal: something the caller asked for and does not get. Code and
@@ -110,6 +114,11 @@ const (
 	MethodSecretBasic   = "client_secret_basic"
 	MethodSecretPost    = "client_secret_post"
 	MethodSecretJWT     = "client_secret_jwt"
+
+	MethodAttestation     = "attest_jwt_client_auth"      // attestation-based client authentication
+	MethodAttestationDPoP = "attest_jwt_client_auth_dpop" // the same, with a DPoP proof for the proof of possession
+	MethodSelfSignedTLS   = "self_signed_tls_client_auth" // RFC 8705 section 2.2
+	MethodTLS             = "tls_client_auth"             // RFC 8705 section 2.1; not offered
 )
 
 // AssertionTypeJWT is the client_assertion_type of private_key_jwt (RFC 7523).
@@ -119,7 +128,11 @@ const AssertionTypeJWT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 const (
 	TypAccessToken     = "at+jwt"                    // RFC 9068
 	TypClientAssertion = "client-authentication+jwt" // RFC 7523bis
-	TypLogoutToken     = "logout+jwt"                // OpenID Connect Back-Channel Logout
+	TypRequestObject   = "oauth-authz-req+jwt"       // RFC 9101
+	TypDPoP            = "dpop+jwt"                  // RFC 9449
+	TypAttestation     = "oauth-client-attestation+jwt"
+	TypAttestationPoP  = "oauth-client-attestation-pop+jwt"
+	TypLogoutToken     = "logout+jwt" // OpenID Connect Back-Channel Logout
 )
 
 // ScopeOpenID and ScopeOfflineAccess are the two scopes with a meaning of their own.

@@ -97,12 +97,15 @@ func (a *Authenticator) assertion(ctx context.Context, q *Request) (*Client, err
 			return nil, fail(c.rule, "%w", err)
 		}
 	}
-	as.client, err = a.known(ctx, as.claims.Issuer, oauth.MethodPrivateKeyJWT)
+	as.client, err = a.known(ctx, q, as.claims.Issuer, oauth.MethodPrivateKeyJWT)
 	if err != nil {
 		return nil, err
 	}
 	if alg := as.client.SigningAlg; alg != "" && alg != m.Header.Alg {
 		return nil, fail("CAUTH-07", "signed with %s; the client declares %s", m.Header.Alg, alg)
+	}
+	if !as.client.Decision.MaySign(m.Header.Alg) {
+		return nil, fail("POL-09", "policy rule %q does not accept %s", as.client.Decision.Rule, m.Header.Alg)
 	}
 	key, err := a.verify(ctx, as)
 	if err != nil {
@@ -120,17 +123,9 @@ func (a *Authenticator) assertion(ctx context.Context, q *Request) (*Client, err
 
 // verify finds the key and checks the signature (CAUTH-08, CAUTH-10).
 func (a *Authenticator) verify(ctx context.Context, as *assertion) (jose.Key, error) {
-	set, err := a.cfg.Directory.Keys(ctx, as.client, as.message.Header.KID)
+	set, err := a.keysOf(ctx, as.client, as.message.Header.KID)
 	if err != nil {
-		// That the keys cannot be had is the client's trouble: it is told what
-		// every failed authentication is told.
-		if e, ok := errors.AsType[*cimd.Error](err); ok {
-			return jose.Key{}, fail("CAUTH-08", "keys of the client: %w", e)
-		}
-		if e, ok := errors.AsType[*oauth.Error](err); ok {
-			return jose.Key{}, fail("CAUTH-08", "keys of the client: %w", e)
-		}
-		return jose.Key{}, fmt.Errorf("keys of the client: %w", err)
+		return jose.Key{}, err
 	}
 	key, err := set.Find(as.message.Header.KID, as.message.Header.Alg)
 	if err != nil {
@@ -140,6 +135,22 @@ func (a *Authenticator) verify(ctx context.Context, as *assertion) (jose.Key, er
 		return jose.Key{}, fail("CAUTH-07", "signature: %w", err)
 	}
 	return key, nil
+}
+
+// keysOf returns the keys of a client. That they cannot be had is the client's
+// trouble: it is told what every failed authentication is told.
+func (a *Authenticator) keysOf(ctx context.Context, c *directory.Client, kid string) (jose.Set, error) {
+	set, err := a.cfg.Directory.Keys(ctx, c, kid)
+	if err == nil {
+		return set, nil
+	}
+	if e, ok := errors.AsType[*cimd.Error](err); ok {
+		return jose.Set{}, fail("CAUTH-08", "keys of the client: %w", e)
+	}
+	if e, ok := errors.AsType[*oauth.Error](err); ok {
+		return jose.Set{}, fail("CAUTH-08", "keys of the client: %w", e)
+	}
+	return jose.Set{}, fmt.Errorf("keys of the client: %w", err)
 }
 
 // checkType accepts no type at all, JWT, and the two that the drafts name, and
@@ -188,10 +199,8 @@ func checkTimes(as *assertion) error {
 	if c.Expires == nil {
 		return errors.New("exp is missing")
 	}
-	for _, t := range []*float64{c.Expires, c.NotBefore, c.Issued} {
-		if t != nil && !(*t >= 0 && *t <= math.MaxInt32*4) {
-			return errors.New("a time is out of range")
-		}
+	if err := plausible(c.Expires, c.NotBefore, c.Issued); err != nil {
+		return err
 	}
 	as.expires = date(*c.Expires)
 	switch {
@@ -205,6 +214,16 @@ func checkTimes(as *assertion) error {
 		return errors.New("iat is in the future")
 	case c.Issued != nil && as.expires.Sub(date(*c.Issued)) > maxLife+skew:
 		return fmt.Errorf("lives for more than %v", maxLife)
+	}
+	return nil
+}
+
+// plausible refuses times that no clock shows.
+func plausible(times ...*float64) error {
+	for _, t := range times {
+		if t != nil && !(*t >= 0 && *t <= math.MaxInt32*4) {
+			return errors.New("a time is out of range")
+		}
 	}
 	return nil
 }

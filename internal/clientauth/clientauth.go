@@ -1,11 +1,13 @@
 // Package clientauth is the only client authentication of the house: every
 // endpoint that a client calls directly goes through [Authenticator.Authenticate]
 // before it looks at anything else, so that no grant can forget it and a failed
-// attempt can burn nothing.
+// attempt can burn nothing. [Authenticator.Proof] is the only check of DPoP proofs
+// for these endpoints.
 //
-// Nothing here fetches a client's document: a client is known because somebody
-// agreed to it or an operator registered it. Its keys may be read again, but only
-// after everything that can be checked without them was found right (CAUTH-12).
+// A client is known because somebody agreed to it or an operator registered it.
+// Its document is fetched only where [Request.Resolve] says that strangers may
+// come, and its keys are read again only after everything that can be checked
+// without them was found right (CAUTH-12).
 package clientauth
 
 import (
@@ -33,6 +35,9 @@ import (
 type Directory interface {
 	// Stored returns a client that is known here, without fetching anything.
 	Stored(ctx context.Context, clientID string) (*directory.Client, error)
+	// Find returns a client that may be a stranger; with mayFetch its document is
+	// fetched, within the budgets of the resolver (FETCH-19).
+	Find(ctx context.Context, clientID string, mayFetch bool) (*directory.Client, error)
 	// Keys returns the client's keys; an unknown kid makes it look again, at a
 	// bounded rate.
 	Keys(ctx context.Context, c *directory.Client, kid string) (jose.Set, error)
@@ -52,6 +57,11 @@ type Config struct {
 	Now       func() time.Time // nil is time.Now
 	Limiter   *Limiter         // of wrong secrets; nil is one with the defaults
 	Audit     *audit.Log       // told which check failed; may be nil
+
+	Nonces       *jose.Nonces // of DPoP and attestations, the same on all replicas; nil is one of this process
+	RequireNonce bool         // a DPoP proof has to carry a nonce of ours (DPOP-03)
+	Attestation  *Attestation // nil: attestations are not looked at
+	MTLS         *MTLS        // nil: certificates are not looked at
 }
 
 // Authenticator tells whether a request comes from the client it names. It is
@@ -72,21 +82,32 @@ func New(c Config) (*Authenticator, error) {
 	if c.Limiter == nil {
 		c.Limiter = NewLimiter(LimiterConfig{Now: c.Now})
 	}
+	if c.Nonces == nil {
+		c.Nonces = jose.RandomNonces(0)
+	}
 	return &Authenticator{cfg: c, hint: "the client could not be authenticated; a public client sends client_id in the body, " +
 		"a client with keys a fresh single-use assertion whose only audience is " + c.Issuer}, nil
 }
 
 // Request is what a request says about its client. [FromHTTP] makes it.
 type Request struct {
-	Basic               bool // an Authorization header of the Basic scheme was sent
-	BasicUser           string
-	BasicPass           string
-	ClientID            string
-	Secret              string // client_secret in the body
-	AssertionType       string
-	Assertion           string
-	unusableCredentials string // why the Authorization header cannot be used; "" if it can
-	claimed             string // the client_id, not yet proven
+	Basic             bool // an Authorization header of the Basic scheme was sent
+	BasicUser         string
+	BasicPass         string
+	ClientID          string
+	Secret            string // client_secret in the body
+	AssertionType     string
+	Assertion         string
+	Attestations      []string // values of OAuth-Client-Attestation
+	AttestationProofs []string // values of OAuth-Client-Attestation-PoP
+
+	// Resolve says that the client may be one that nobody agreed to yet, so that
+	// its document may be fetched. The handler sets it.
+	Resolve bool
+
+	http                *http.Request // for the DPoP proof and the certificate; nil in tests
+	unusableCredentials string        // why the Authorization header cannot be used; "" if it can
+	claimed             string        // the client_id, not yet proven
 }
 
 // FromHTTP takes the credentials from a request. The parts of HTTP Basic are
@@ -96,6 +117,8 @@ func FromHTTP(r *http.Request, p web.Params) Request {
 	q := Request{
 		ClientID: p.Form["client_id"], Secret: p.Form["client_secret"],
 		AssertionType: p.Form["client_assertion_type"], Assertion: p.Form["client_assertion"],
+		Attestations: r.Header.Values(headerAttestation), AttestationProofs: r.Header.Values(headerAttestationPoP),
+		http: r,
 	}
 	headers := r.Header.Values("Authorization")
 	if len(headers) == 0 {
@@ -116,12 +139,27 @@ func FromHTTP(r *http.Request, p web.Params) Request {
 	return q
 }
 
-// Client is a client that authenticated, and how. KeyThumbprint is that of the
-// key behind a private_key_jwt, and otherwise empty.
+// Client is a client that authenticated, and how.
 type Client struct {
 	*directory.Client
-	Method        string
+	Method string
+
+	// KeyThumbprint is that of the client's key behind a private_key_jwt or a
+	// certificate, and otherwise empty.
 	KeyThumbprint string
+
+	// InstanceJKT is the thumbprint of the key that an attestation vouches for,
+	// that of one installation of the client; otherwise empty. Codes and refresh
+	// tokens belong to it: a grant that has an InstanceJKT is refused to a request
+	// without the same one (ATT-08, ATT-09).
+	InstanceJKT string
+
+	// CertThumbprint is the SHA-256 of the client's TLS certificate in base64url
+	// (x5t#S256) where tokens are to be bound to it: where the client's document
+	// asks for tls_client_certificate_bound_access_tokens (RFC 8705 section 3.4).
+	CertThumbprint string
+
+	proof *jose.Proof // that authenticated the client already (ATT-10)
 }
 
 // Authenticate returns the client behind a request. Every failure that depends
@@ -132,10 +170,19 @@ type Client struct {
 func (a *Authenticator) Authenticate(ctx context.Context, q Request) (*Client, error) {
 	q.claimed = cmp.Or(q.ClientID, q.BasicUser)
 	c, err := a.authenticate(ctx, &q)
+	if err == nil {
+		err = a.shown(c, &q)
+	}
+	if err == nil {
+		return c, nil
+	}
+	if _, told := errors.AsType[*web.Refusal](err); told { // about a stranger's document
+		return nil, err
+	}
 	if e, ok := errors.AsType[*oauth.Error](err); ok && e.Code == oauth.InvalidClient {
 		return nil, a.uniform(ctx, q.claimed, e)
 	}
-	return c, err
+	return nil, err
 }
 
 // uniform hides which check failed behind the one refusal of this package.
@@ -155,8 +202,9 @@ func (a *Authenticator) uniform(ctx context.Context, claimed string, e *oauth.Er
 
 func (a *Authenticator) authenticate(ctx context.Context, q *Request) (*Client, error) {
 	assertion := q.Assertion != "" || q.AssertionType != ""
+	attested := a.cfg.Attestation != nil && len(q.Attestations)+len(q.AttestationProofs) > 0
 	mechanisms := 0
-	for _, used := range []bool{q.Basic, q.Secret != "", assertion} {
+	for _, used := range []bool{q.Basic, q.Secret != "", assertion, attested} {
 		if used {
 			mechanisms++
 		}
@@ -170,21 +218,36 @@ func (a *Authenticator) authenticate(ctx context.Context, q *Request) (*Client, 
 		return nil, oauth.Refuse(oauth.InvalidRequest, "client_id in the body is not the one in the Authorization header").Under("CAUTH-02")
 	case assertion:
 		return a.assertion(ctx, q)
+	case attested:
+		return a.attested(ctx, q)
 	case q.Basic:
-		return a.secret(ctx, given{q.BasicUser, q.BasicPass, oauth.MethodSecretBasic})
+		return a.secret(ctx, q, given{q.BasicUser, q.BasicPass, oauth.MethodSecretBasic})
 	case q.Secret != "":
-		return a.secret(ctx, given{q.ClientID, q.Secret, oauth.MethodSecretPost})
+		return a.secret(ctx, q, given{q.ClientID, q.Secret, oauth.MethodSecretPost})
 	}
-	return a.public(ctx, q.ClientID)
+	return a.public(ctx, q)
 }
 
-// public lets a client in that only names itself.
-func (a *Authenticator) public(ctx context.Context, id string) (*Client, error) {
-	if id == "" {
+// public lets a client in that only names itself, unless it is one that is known
+// by its certificate.
+func (a *Authenticator) public(ctx context.Context, q *Request) (*Client, error) {
+	if q.ClientID == "" {
 		return nil, oauth.Refuse(oauth.InvalidRequest, "client_id is missing").Under("CAUTH-02")
 	}
-	c, err := a.known(ctx, id, oauth.MethodNone)
+	c, err := a.find(ctx, q, q.ClientID)
 	if err != nil {
+		return nil, err
+	}
+	if a.cfg.MTLS != nil && slices.Contains(c.AuthMethods, oauth.MethodSelfSignedTLS) {
+		cert, err := a.certificate(q)
+		if err != nil {
+			return nil, err
+		}
+		if cert != nil || !slices.Contains(c.AuthMethods, oauth.MethodNone) {
+			return a.selfSigned(ctx, c, cert)
+		}
+	}
+	if err := mayUse(c, oauth.MethodNone); err != nil {
 		return nil, err
 	}
 	return &Client{Client: c, Method: oauth.MethodNone}, nil
@@ -194,11 +257,11 @@ type given struct{ id, secret, method string }
 
 // secret compares a shared secret. Only a registered client can have one: a
 // client that is a document never does (CAUTH-13, CAUTH-14).
-func (a *Authenticator) secret(ctx context.Context, g given) (*Client, error) {
+func (a *Authenticator) secret(ctx context.Context, q *Request, g given) (*Client, error) {
 	if g.secret == "" {
 		return nil, fail("CAUTH-13", "no secret was sent for %q", g.id)
 	}
-	c, err := a.known(ctx, g.id, g.method)
+	c, err := a.known(ctx, q, g.id, g.method)
 	if err != nil {
 		return nil, err
 	}
@@ -217,27 +280,43 @@ func (a *Authenticator) secret(ctx context.Context, g given) (*Client, error) {
 	return &Client{Client: c, Method: g.method}, nil
 }
 
-// known returns a client that may use the method: by its own word (CAUTH-01) and
-// by the operator's (POL-03).
-func (a *Authenticator) known(ctx context.Context, id, method string) (*directory.Client, error) {
-	web.SetClient(ctx, id)
-	c, err := a.cfg.Directory.Stored(ctx, id)
+// known returns a client that may use the method.
+func (a *Authenticator) known(ctx context.Context, q *Request, id, method string) (*directory.Client, error) {
+	c, err := a.find(ctx, q, id)
 	if err != nil {
-		if e, ok := errors.AsType[*oauth.Error](err); ok && e.Code == oauth.InvalidClient {
-			return nil, fail(cmp.Or(e.Rule, "CAUTH-17"), "the client is not known here")
-		}
 		return nil, err
 	}
+	return c, mayUse(c, method)
+}
+
+// find looks the client up: among those that are known here, and where strangers
+// may come also at its own address. What is wrong with a stranger's document says
+// nothing about credentials, so that its developer is told (X15).
+func (a *Authenticator) find(ctx context.Context, q *Request, id string) (*directory.Client, error) {
+	web.SetClient(ctx, id)
+	if q.Resolve {
+		return a.cfg.Directory.Find(ctx, id, true)
+	}
+	c, err := a.cfg.Directory.Stored(ctx, id)
+	if e, ok := errors.AsType[*oauth.Error](err); ok && e.Code == oauth.InvalidClient {
+		return nil, fail(cmp.Or(e.Rule, "CAUTH-17"), "the client is not known here")
+	}
+	return c, err
+}
+
+// mayUse checks that the client may use the method: by its own word (CAUTH-01)
+// and by the operator's (POL-03).
+func mayUse(c *directory.Client, method string) error {
 	if c.Source == store.SourceCIMD && strings.HasPrefix(method, "client_secret_") {
-		return nil, fail("CAUTH-14", "a secret was sent for a client that is a document")
+		return fail("CAUTH-14", "a secret was sent for a client that is a document")
 	}
 	if !slices.Contains(c.AuthMethods, method) {
-		return nil, fail("CAUTH-01", "the client uses %s and not %s", strings.Join(c.AuthMethods, ", "), method)
+		return fail("CAUTH-01", "the client uses %s and not %s", strings.Join(c.AuthMethods, ", "), method)
 	}
 	if !c.Decision.MayAuthenticate(method) {
-		return nil, fail("POL-03", "policy rule %q does not accept %s", c.Decision.Rule, method)
+		return fail("POL-03", "policy rule %q does not accept %s", c.Decision.Rule, method)
 	}
-	return c, nil
+	return nil
 }
 
 // fail is a failed check: the rule and the cause, for the audit log only.

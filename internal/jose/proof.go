@@ -1,6 +1,8 @@
 package jose
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -10,12 +12,12 @@ import (
 	"math"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
-)
 
-// TypProof is the type of a DPoP proof (RFC 9449 section 4.2).
-const TypProof = "dpop+jwt"
+	"github.com/bonafide-id/bonafide/oauth"
+)
 
 const (
 	maxProof = 8 << 10 // bytes of a proof; a key of RSA 4096 with its signature needs less than 3 KiB
@@ -35,6 +37,7 @@ type ProofRules struct {
 // Proof is a DPoP proof that was checked.
 type Proof struct {
 	JKT    string    // SHA-256 thumbprint of the key (RFC 7638): what tokens are bound to
+	Alg    string    // one of Algorithms
 	JTI    string    // 1 to 256 bytes, any characters
 	Nonce  string    // "" if absent
 	Issued time.Time // iat
@@ -53,8 +56,8 @@ func ParseProof(raw string, r ProofRules) (*Proof, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Header.Typ != TypProof {
-		return nil, errors.New("typ is not " + TypProof)
+	if m.Header.Typ != oauth.TypDPoP {
+		return nil, errors.New("typ is not " + oauth.TypDPoP)
 	}
 	head, err := decode(raw[:strings.IndexByte(raw, '.')])
 	if err != nil {
@@ -71,7 +74,7 @@ func ParseProof(raw string, r ProofRules) (*Proof, error) {
 	if err != nil {
 		return nil, fmt.Errorf("jwk: %w", err)
 	}
-	p := &Proof{JKT: key.Thumbprint(), Claims: m.Claims}
+	p := &Proof{JKT: key.Thumbprint(), Alg: m.Header.Alg, Claims: m.Claims}
 	if err := p.read(r); err != nil {
 		return nil, err
 	}
@@ -92,6 +95,20 @@ func ParseJWK(raw []byte) (Key, error) {
 		return Key{}, err
 	}
 	return j.key()
+}
+
+// PublicKey returns the key of a certificate, to be looked for in a set by its
+// thumbprint. A key of a kind that no set here can hold is an error.
+func PublicKey(pub any) (Key, error) {
+	if ec, ok := pub.(*ecdsa.PublicKey); ok && ec.Curve != elliptic.P256() {
+		return Key{}, errors.New("no supported algorithm")
+	}
+	return newKey("", "", pub)
+}
+
+// Has reports whether one of the keys is this one, under any name.
+func (s Set) Has(k Key) bool {
+	return slices.ContainsFunc(s.Keys, func(o Key) bool { return o.thumb != "" && o.thumb == k.thumb })
 }
 
 // read holds the claims against the rules.

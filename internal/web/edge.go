@@ -169,6 +169,7 @@ type record struct {
 	ref    string
 	ip     netip.Addr
 	client string
+	answer http.Header
 }
 
 type recordKey struct{}
@@ -190,7 +191,8 @@ func (e *Edge) wrap(headers func(http.Header), fail func(http.ResponseWriter, *h
 			r.Body = http.MaxBytesReader(w, r.Body, e.cfg.MaxBody)
 		}
 		rw := &response{ResponseWriter: w}
-		headers(rw.Header())
+		rec.answer = rw.Header()
+		headers(rec.answer)
 		err := run(h, rw, r)
 		var refusal *Refusal
 		if err != nil {

@@ -81,7 +81,7 @@ func plainScheme(s string) bool {
 // can do no more than any program could (META-17, TK-14).
 func allowOrigins(h http.Header) {
 	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After, DPoP-Nonce")
+	h.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After, DPoP-Nonce, OAuth-Client-Attestation-Challenge")
 }
 
 // preflight answers OPTIONS. The wildcard for headers does not cover

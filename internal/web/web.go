@@ -89,3 +89,12 @@ func ClientIP(ctx context.Context) netip.Addr { return recordOf(ctx).ip }
 // SetClient tells the edge which client_id the request is about, for the event
 // of a later refusal and for the error page.
 func SetClient(ctx context.Context, clientID string) { recordOf(ctx).client = clientID }
+
+// Answer returns the header of the answer to the request, for rooms that see the
+// context only. Outside of an edge it is a header that nobody sends.
+func Answer(ctx context.Context) http.Header {
+	if h := recordOf(ctx).answer; h != nil {
+		return h
+	}
+	return http.Header{}
+}

@@ -3,6 +3,7 @@ package authorize
 import (
 	_ "embed" // the pages
 	"fmt"
+	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
@@ -19,13 +20,22 @@ import (
 //go:embed consent.html
 var consentHTML string
 
+//go:embed parts.html
+var partsHTML string
+
 //go:embed return.html
 var returnHTML string
 
 var (
-	consentPage = web.Template("consent", consentHTML)
+	consentPage = withParts(web.Template("consent", consentHTML))
 	returnPage  = web.Template("return", returnHTML)
 )
+
+// withParts gives a page what all pages have that ask a person.
+func withParts(page *template.Template) *template.Template {
+	template.Must(page.New("parts").Parse(partsHTML))
+	return page
+}
 
 // consentView is what the consent page says, from top to bottom.
 type consentView struct {

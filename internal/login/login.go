@@ -89,7 +89,7 @@ type Return struct {
 	Path string `json:"p"`
 	// Sealed is the caller's sealed state; it comes back as the query
 	// parameter "tx" of Path. Empty: Path alone.
-	Sealed string `json:"s,omitempty"`
+	Sealed string `json:"-"` // it is sealed already, and travels bound to the rest
 	// Reason says why somebody who may be signed in already is asked.
 	Reason Reason `json:"r,omitempty"`
 	// AppHost is the app on whose behalf the person signs in: its verified
@@ -150,12 +150,32 @@ func (l *Login) Redirect(w http.ResponseWriter, r *http.Request, ret Return) err
 	if !ownPath(ret.Path) {
 		return fmt.Errorf("login: return path %q is not a path of ours", ret.Path)
 	}
-	tx, err := l.cfg.Sealer.Seal(purposeReturn, l.cfg.Now().Add(returnLife), ret)
+	tx, err := l.seal(ret)
 	if err != nil {
 		return err
 	}
 	web.SeeOther(w, l.cfg.Edge.Path("/login")+"?tx="+url.QueryEscape(tx))
 	return nil
+}
+
+// seal returns ret as it travels: what is about the page sealed, and behind it
+// the caller's own sealed state, which is authenticated with it and not
+// encrypted a second time.
+func (l *Login) seal(ret Return) (string, error) {
+	tx, err := l.cfg.Sealer.Seal(returning(ret.Sealed), l.cfg.Now().Add(returnLife), ret)
+	if err != nil || ret.Sealed == "" {
+		return tx, err
+	}
+	return tx + "." + ret.Sealed, nil
+}
+
+// returning is what a Return is sealed for: one with the caller's state opens
+// only beside it.
+func returning(callers string) string {
+	if callers == "" {
+		return purposeReturn
+	}
+	return purposeReturn + " with " + callers
 }
 
 // back ends the sign-in: 303 to where the person came from.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
@@ -85,8 +86,9 @@ func (l *Login) open(tx string) (Return, error) {
 	if tx == "" {
 		return Return{Path: l.cfg.Home}, nil
 	}
-	var ret Return
-	err := l.cfg.Sealer.Open(purposeReturn, tx, l.cfg.Now(), &ret)
+	own, callers, _ := strings.Cut(tx, ".")
+	ret := Return{Sealed: callers}
+	err := l.cfg.Sealer.Open(returning(callers), own, l.cfg.Now(), &ret)
 	if err == nil {
 		return ret, nil
 	}

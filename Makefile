@@ -1,7 +1,7 @@
 # The verbs of this repository. `make demo` runs the main job, `make test` passes
 # the tests; both need only Go, make and git, and say what they install.
 
-.PHONY: build demo test lint fuzz interop bench cover docs clean
+.PHONY: build demo test lint fuzz interop bench attack attack-planted cover docs clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/bonafide ./cmd/bonafide
@@ -23,6 +23,12 @@ interop:
 
 bench:
 	cd bench && ./run.sh $(or $(TIME),3s)
+
+attack:
+	cd attack && ./run.sh $(ARGS)
+
+attack-planted:
+	cd attack && ./run.sh -planted $(ARGS)
 
 cover:
 	go test -coverprofile=coverage.out ./... && go tool cover -func=coverage.out | tail -n 1

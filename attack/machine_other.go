@@ -1,0 +1,7 @@
+//go:build !amd64
+
+package main
+
+import "debug/elf"
+
+const elfMachine = elf.EM_NONE

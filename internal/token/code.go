@@ -8,6 +8,7 @@ import (
 
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -17,6 +18,21 @@ const (
 	hintCode = "the code is not known, has expired or was used before; start again at the authorization endpoint"
 	hintGone = "what was granted has ended; start again at the authorization endpoint"
 )
+
+// parseCode reads a request with a code. A scope in it is ignored: what the code
+// stands for was decided when it was issued.
+func parseCode(p web.Params, q *request) error {
+	q.code, q.verifier, q.redirectURI = p.Form["code"], p.Form["code_verifier"], p.Form["redirect_uri"]
+	switch {
+	case q.code == "":
+		return missing("code")
+	case q.verifier == "":
+		return oauth.Refuse(oauth.InvalidRequest, "code_verifier is missing").Under("TOK-04")
+	case !oauth.ValidVerifier(q.verifier):
+		return oauth.Refuse(oauth.InvalidRequest, "code_verifier must be 43 to 128 unreserved characters").Under("TOK-04")
+	}
+	return nil
+}
 
 // findCode looks the code up and checks that this client may redeem it. A code
 // that another client presents stays usable for its own (TK-05). So does one
@@ -43,23 +59,19 @@ func (h *Handler) findCode(ctx context.Context, is *issue) error {
 	case !oauth.VerifierMatches(is.verifier, code.Challenge):
 		h.verifier.Failed(tries)
 		return invalidGrant("TOK-04", "code_verifier does not match the code_challenge", "wrong verifier")
-	case code.Spent:
-		return h.replayed(ctx, is)
 	}
-	return nil
+	if err := h.bind(ctx, is); err != nil || !code.Spent {
+		return err
+	}
+	return h.replayed(ctx, is)
 }
 
 // redeemCode spends the code and writes the first refresh token in the same
 // commit.
 func (h *Handler) redeemCode(ctx context.Context, is *issue) error {
 	data := map[string]string{"jti": is.jti, "scope": is.answer.Scope, "method": is.client.Method}
-	redemption := store.Redemption{Hash: is.code.Hash, Method: is.client.Method, KeyThumbprint: is.client.KeyThumbprint}
-	if is.noRefresh == "" {
-		is.answer.RefreshToken = oauth.RandomToken(32)
-		redemption.Refresh = &store.NewRefresh{
-			Hash: store.HashOf(is.answer.RefreshToken), Expires: is.now.Add(min(h.cfg.Idle, h.cfg.Absolute)), Absolute: is.now.Add(h.cfg.Absolute),
-		}
-	} else {
+	redemption := h.redemption(is, is.code.Hash)
+	if is.noRefresh != "" {
 		data["no_refresh"] = is.noRefresh
 	}
 	e := is.event(ctx, audit.TypeToken, data)
@@ -73,6 +85,27 @@ func (h *Handler) redeemCode(ctx context.Context, is *issue) error {
 	}
 	h.cfg.Audit.Observe(e)
 	return nil
+}
+
+// redemption is what ties the grant behind a code to the way the client proved
+// itself, with the first refresh token, if it gets one.
+func (h *Handler) redemption(is *issue, code store.Hash) store.Redemption {
+	c := is.client
+	r := store.Redemption{
+		Hash: code, Method: c.Method, KeyThumbprint: c.KeyThumbprint,
+		JKT: is.jkt, InstanceJKT: c.InstanceJKT, CertThumbprint: c.CertThumbprint,
+	}
+	if is.noRefresh != "" {
+		return r
+	}
+	is.answer.RefreshToken = oauth.RandomToken(32)
+	r.Refresh = &store.NewRefresh{
+		Hash: store.HashOf(is.answer.RefreshToken), Expires: is.now.Add(min(h.cfg.Idle, h.cfg.Absolute)), Absolute: is.now.Add(h.cfg.Absolute),
+	}
+	if c.Decision.FAPI { // it is not rotated, so that nothing moves its end
+		r.Refresh.Expires = r.Refresh.Absolute
+	}
+	return r
 }
 
 // replayed answers a code that was used before and came back with the right

@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"mime"
@@ -33,6 +34,10 @@ type state struct {
 	AuthTime  int64    `json:"auth_time,omitempty"`
 	ACR       string   `json:"acr,omitempty"`
 	AMR       []string `json:"amr,omitempty"`
+
+	Confirmation map[string]string `json:"cnf,omitempty"`
+	Actor        json.RawMessage   `json:"act,omitempty"`
+	Details      json.RawMessage   `json:"authorization_details,omitempty"`
 }
 
 // Introspect serves POST /introspect (RFC 7662). The caller is a resource server
@@ -140,7 +145,16 @@ func (h *Handler) introspect(ctx context.Context, res *policy.Resource, token st
 	st := &state{
 		Active: true, Issuer: h.cfg.Issuer, Subject: t.Subject, Audience: t.Audience, ClientID: t.ClientID,
 		Scope: t.Scopes.String(), Expires: t.Expires.Unix(), Issued: t.Issued.Unix(), NotBefore: t.Issued.Unix(),
-		JTI: t.JTI, TokenType: "Bearer", ACR: t.ACR, AMR: t.AMR,
+		JTI: t.JTI, TokenType: tokenType(t.CnfJKT), ACR: t.ACR, AMR: t.AMR,
+		Actor: json.RawMessage(t.Actor), Details: json.RawMessage(t.Details),
+	}
+	for name, bound := range map[string]string{"jkt": t.CnfJKT, "x5t#S256": t.CnfX5T} {
+		if bound != "" {
+			if st.Confirmation == nil {
+				st.Confirmation = map[string]string{}
+			}
+			st.Confirmation[name] = bound
+		}
 	}
 	if !t.AuthTime.IsZero() {
 		st.AuthTime = t.AuthTime.Unix()
@@ -148,18 +162,24 @@ func (h *Handler) introspect(ctx context.Context, res *policy.Resource, token st
 	return st, nil
 }
 
-// alive reports whether neither the token nor its grant was revoked.
+// alive reports whether neither the token nor its grant was revoked, nor one of
+// the grants that it was exchanged from.
 func (h *Handler) alive(ctx context.Context, t keyring.AccessToken) (bool, error) {
 	denied, err := h.cfg.Denials.TokenDenied(ctx, t.JTI)
 	if denied || err != nil {
 		return false, err
 	}
-	if t.GrantID == "" {
-		return true, nil
+	for _, id := range append([]string{t.GrantID}, t.Origins...) {
+		if id == "" {
+			continue
+		}
+		g, err := h.cfg.Grants.GrantActive(ctx, id)
+		if isFact(err) {
+			return false, nil
+		}
+		if err != nil || !g.Ended.IsZero() {
+			return false, err
+		}
 	}
-	g, err := h.cfg.Grants.GrantActive(ctx, t.GrantID)
-	if isFact(err) {
-		return false, nil
-	}
-	return err == nil && g.Ended.IsZero(), err
+	return true, nil
 }

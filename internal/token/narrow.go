@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 
 	"github.com/bonafide-id/bonafide/internal/directory"
@@ -19,16 +20,13 @@ func (h *Handler) recheck(_ context.Context, is *issue) error {
 	if !is.grant.Ended.IsZero() {
 		return invalidGrant("TOK-16", hintGone, "the grant has ended: "+is.grant.EndReason)
 	}
-	if c.State != directory.StateAllowed || c.Decision.Action != policy.Allow {
-		return oauth.Refuse(oauth.UnauthorizedClient, "the client is not allowed here any more").Under("POL-05")
+	if err := is.mayUse(); err != nil {
+		return err
 	}
 	documented := slices.Contains(c.GrantTypes, oauth.GrantRefreshToken)
 	refreshes := c.Decision.MayRefresh(documented)
 	if is.grantType == oauth.GrantRefreshToken && !refreshes {
 		return oauth.Refuse(oauth.UnauthorizedClient, "the client may not use refresh tokens").Under("TOK-20")
-	}
-	if is.grantType == oauth.GrantAuthorizationCode && !c.Has(oauth.GrantAuthorizationCode) {
-		return oauth.Refuse(oauth.UnauthorizedClient, "the client may not use authorization codes").Under("TOK-20")
 	}
 	res, ok := h.cfg.Policy().Resource(is.grant.Resource)
 	if !ok || !c.Decision.MayUse(res.ID) {
@@ -39,6 +37,31 @@ func (h *Handler) recheck(_ context.Context, is *issue) error {
 		if documented {
 			is.noRefresh = "the policy gives this client no refresh tokens"
 		}
+	}
+	return nil
+}
+
+// mayUse checks that the client may use the grant type: by its own declaration, by
+// the policy and, where no person agrees, by the word of an operator (TOK-17,
+// TOK-20). Whether it gets refresh tokens is decided apart from that.
+func (is *issue) mayUse() error {
+	c, name := is.client, is.grantType
+	deny := func(rule, hint string) error { return oauth.Refuse(oauth.UnauthorizedClient, "%s", hint).Under(rule) }
+	switch {
+	case c.State != directory.StateAllowed || c.Decision.Action != policy.Allow:
+		return deny("POL-05", "the client is not allowed here any more")
+	case c.Decision.FAPI && c.Method == oauth.MethodNone:
+		return deny("POL-09", "the client has to authenticate")
+	case name == oauth.GrantRefreshToken:
+		return nil
+	case !c.Has(name):
+		return deny("TOK-20", "the client may not use the grant type "+name)
+	case !is.kind.alone:
+		return nil
+	case c.Method == oauth.MethodNone:
+		return deny("TOK-17", "the grant type "+name+" is for clients that authenticate")
+	case c.Source != directory.SourceRegistered && !c.Decision.Names(name):
+		return deny("TOK-17", "an administrator has to name the client and the grant type "+name+" in a policy rule first")
 	}
 	return nil
 }
@@ -84,17 +107,25 @@ func (h *Handler) narrow(_ context.Context, is *issue) error {
 func (h *Handler) mint(_ context.Context, is *issue) error {
 	is.jti = oauth.RandomToken(16)
 	g, expires := is.grant, is.now.Add(h.cfg.Access)
-	access, err := h.cfg.Keys.MintAccess(keyring.AccessToken{
-		Subject: g.UserID, ClientID: g.ClientID, Audience: g.Resource, GrantID: g.ID, JTI: is.jti,
+	if !is.until.IsZero() && is.until.Before(expires) {
+		expires = is.until
+	}
+	t := keyring.AccessToken{
+		Subject: g.UserID, ClientID: g.ClientID, Audience: g.Resource, GrantID: g.ID, JTI: is.jti, Origins: is.origins,
 		Scopes: is.scopes, Issued: is.now, Expires: expires, AuthTime: g.AuthTime, ACR: g.ACR, AMR: g.AMR,
-	})
+		CnfJKT: is.jkt, CnfX5T: is.client.CertThumbprint, Actor: g.Actor, Details: g.Details,
+	}
+	if g.UserID == "" { // nobody's subject is a client_id: accounts have identifiers of our own (TOK-18)
+		t.Subject, t.ClientOnly = g.ClientID, true
+	}
+	access, err := h.cfg.Keys.MintAccess(t)
 	if err != nil {
 		return err
 	}
-	is.answer = answer{
-		AccessToken: access, TokenType: "Bearer", ExpiresIn: int64(h.cfg.Access.Seconds()), Scope: is.scopes.String(),
-	}
-	if !is.scopes.Has(oauth.ScopeOpenID) {
+	a := &is.answer
+	a.AccessToken, a.TokenType, a.Scope = access, tokenType(is.jkt), is.scopes.String()
+	a.ExpiresIn, a.Details = int64(expires.Sub(is.now).Seconds()), json.RawMessage(g.Details)
+	if is.kind.alone || !is.scopes.Has(oauth.ScopeOpenID) {
 		return nil
 	}
 	id := keyring.IDToken{

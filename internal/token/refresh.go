@@ -14,10 +14,18 @@ import (
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/clientauth"
 	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
 const hintRefresh = "the refresh token is not known, has expired or was revoked; start again at the authorization endpoint"
+
+func parseRefresh(p web.Params, q *request) error {
+	if q.refreshToken = p.Form["refresh_token"]; q.refreshToken == "" {
+		return missing("refresh_token")
+	}
+	return parseScope(p, q)
+}
 
 // findRefresh looks the refresh token up and checks that it is this client's and
 // that the client authenticates no weaker than when the grant began (DOC-18). A
@@ -36,8 +44,8 @@ func (h *Handler) findRefresh(ctx context.Context, is *issue) error {
 	if weaker(is.client, grant) {
 		return oauth.Refuse(oauth.InvalidClient, "the grant began with a stronger client authentication than this request has").Under("DOC-18")
 	}
-	if !refresh.Used {
-		return nil
+	if err := h.bind(ctx, is); err != nil || !refresh.Used {
+		return err
 	}
 	return h.again(ctx, is)
 }
@@ -45,6 +53,7 @@ func (h *Handler) findRefresh(ctx context.Context, is *issue) error {
 // strength orders the authentication methods.
 var strength = map[string]int{
 	oauth.MethodNone: 0, oauth.MethodSecretPost: 1, oauth.MethodSecretBasic: 1, oauth.MethodPrivateKeyJWT: 2,
+	oauth.MethodAttestation: 2, oauth.MethodAttestationDPoP: 2, oauth.MethodSelfSignedTLS: 2,
 }
 
 // weaker reports whether a client authenticates in a weaker way than at the
@@ -59,6 +68,9 @@ func weaker(c *clientauth.Client, g store.Grant) bool {
 func (h *Handler) rotate(ctx context.Context, is *issue) error {
 	if is.successor != "" {
 		return h.repeat(ctx, is)
+	}
+	if is.client.Decision.FAPI {
+		return h.keep(ctx, is)
 	}
 	next := oauth.RandomToken(32)
 	grace, err := sealGrace(is.refreshToken, is.grant.ID, next)
@@ -88,6 +100,18 @@ func (h *Handler) rotate(ctx context.Context, is *issue) error {
 	}
 	is.answer.RefreshToken = next
 	h.cfg.Audit.Observe(e)
+	return nil
+}
+
+// keep answers with the same refresh token once more. Under FAPI 2.0 refresh
+// tokens are not rotated as a routine: client and token are both bound to keys,
+// and a lost answer must not cost the connection (section 5.3.2.1; POL-09).
+func (h *Handler) keep(ctx context.Context, is *issue) error {
+	e := is.event(ctx, audit.TypeRefresh, map[string]string{"jti": is.jti, "scope": is.answer.Scope, "method": is.client.Method, "rotated": "no"})
+	if err := h.cfg.Audit.Record(ctx, e); err != nil {
+		return fmt.Errorf("record refresh: %w", err)
+	}
+	is.answer.RefreshToken = is.refreshToken
 	return nil
 }
 

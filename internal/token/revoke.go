@@ -25,7 +25,7 @@ func (h *Handler) Revoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c, err := h.authenticate(w, r, p)
+	c, err := h.authenticate(w, r, p, false)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,11 @@ func (h *Handler) revokeAccess(ctx context.Context, c *clientauth.Client, token 
 	if err != nil {
 		return nil //nolint:nilerr // not ours, or it does nothing any more (REV-02)
 	}
-	e := revocation(ctx, c, store.Grant{ID: t.GrantID, UserID: t.Subject, Resource: t.Audience}, now)
+	g := store.Grant{ID: t.GrantID, UserID: t.Subject, Resource: t.Audience}
+	if t.ClientOnly {
+		g.UserID = ""
+	}
+	e := revocation(ctx, c, g, now)
 	if t.ClientID != c.ID {
 		h.foreign(e)
 		return nil

@@ -11,8 +11,10 @@ package token
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
@@ -32,6 +34,7 @@ type Grants interface {
 	RotateRefresh(ctx context.Context, r store.Rotation, now time.Time) error
 	RevokeGrant(ctx context.Context, grantID, reason string, now time.Time, events ...audit.Event) error
 	GrantActive(ctx context.Context, grantID string) (store.Grant, error)
+	OpenGrant(ctx context.Context, o store.Opening, now time.Time) (store.Grant, error)
 }
 
 // Denials is what the endpoints may do with single access tokens.
@@ -60,6 +63,13 @@ type Config struct {
 	TokenProof  func(w http.ResponseWriter, r *http.Request, accessToken string) (jkt string, err error)
 	Certificate func(r *http.Request) string
 
+	// IDJAG are the issuers whose identity assertions are accepted; none: the
+	// grant is not offered. It needs Identities. Exchange says who may exchange
+	// tokens for which; without a rule that grant is not offered either.
+	IDJAG      []TrustedIssuer
+	Identities Identities
+	Exchange   []ExchangeRule
+
 	Access   time.Duration // life of an access token; 0 is 10 minutes
 	Idle     time.Duration // a refresh token that is not used for so long ends; 0 is 14 days
 	Absolute time.Duration // a refresh token family ends after this; 0 is 90 days
@@ -77,6 +87,9 @@ type Handler struct {
 func New(c Config) (*Handler, error) {
 	if c.Issuer == "" || c.Clients == nil || c.Grants == nil || c.Denials == nil || c.Keys == nil || c.Policy == nil || c.Audit == nil {
 		return nil, errors.New("token: the configuration is incomplete")
+	}
+	if len(c.IDJAG) > 0 && c.Identities == nil {
+		return nil, errors.New("token: identity assertions need the identities")
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -102,41 +115,26 @@ func New(c Config) (*Handler, error) {
 	}, nil
 }
 
-// request is a token request after parsing: nothing behind it sees the form.
-type request struct {
-	grantType    string
-	code         string
-	verifier     string
-	redirectURI  string
-	refreshToken string
-	scopes       oauth.Scopes // asked for; empty: all that was granted
-	resources    []string     // asked for; empty: the one that was granted
-}
-
-// grantType is what is particular about one grant. find looks up what was
-// presented and checks that it is this client's and properly presented; it
-// changes nothing, unless it finds that a spent secret came back. redeem is the
-// single use and commits the events with it.
-type grantType struct {
-	find   func(*Handler, context.Context, *issue) error
-	redeem func(*Handler, context.Context, *issue) error
-}
-
-var grants = map[string]grantType{
-	oauth.GrantAuthorizationCode: {(*Handler).findCode, (*Handler).redeemCode},
-	oauth.GrantRefreshToken:      {(*Handler).findRefresh, (*Handler).rotate},
-}
-
 // issue is one token request on its way through the pipeline.
 type issue struct {
 	request
+	kind   grantType
 	now    time.Time
 	client *clientauth.Client
+	proof  clientauth.Possession // spent just before the single use
+	jkt    string                // of the proof; "" without one
 
 	grant   store.Grant
 	code    store.Code    // of the authorization code grant
 	refresh store.Refresh // of the refresh token grant
 	scopes  oauth.Scopes  // of the access token, once narrowed
+
+	// Of the grants that no person agrees to.
+	spend   []store.SpentID   // what is good for one grant only
+	link    *link             // an identity that is new here
+	origins []string          // the grants that this one came from
+	until   time.Time         // the access token lives no longer; zero: as long as all do
+	noted   map[string]string // for the audit event
 
 	jti       string
 	successor string // a refresh token that was already handed out once
@@ -146,12 +144,14 @@ type issue struct {
 
 // answer is the response (OAuth 2.1 section 3.2.3). Scope is always sent (TOK-21).
 type answer struct {
-	AccessToken  string `json:"access_token"`
-	TokenType    string `json:"token_type"`
-	ExpiresIn    int64  `json:"expires_in"`
-	Scope        string `json:"scope"`
-	RefreshToken string `json:"refresh_token,omitempty"`
-	IDToken      string `json:"id_token,omitempty"`
+	AccessToken  string          `json:"access_token"`
+	Issued       string          `json:"issued_token_type,omitempty"` // RFC 8693 section 2.2.1
+	TokenType    string          `json:"token_type"`
+	ExpiresIn    int64           `json:"expires_in"`
+	Scope        string          `json:"scope"`
+	RefreshToken string          `json:"refresh_token,omitempty"`
+	IDToken      string          `json:"id_token,omitempty"`
+	Details      json.RawMessage `json:"authorization_details,omitempty"` // RFC 9396 section 7
 }
 
 // Token serves POST /token.
@@ -160,25 +160,29 @@ func (h *Handler) Token(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	q, err := parse(p)
+	q, g, err := h.parse(p)
 	if err != nil {
 		return err
 	}
 	ctx := r.Context()
-	client, err := h.authenticate(w, r, p)
+	client, err := h.authenticate(w, r, p, g.resolve)
 	if err != nil {
 		return err
 	}
-	g, ok := grants[q.grantType]
-	if !ok {
-		return oauth.Refuse(oauth.UnsupportedGrantType, "grant_type must be %s or %s", oauth.GrantAuthorizationCode, oauth.GrantRefreshToken)
+	if g.find == nil {
+		return oauth.Refuse(oauth.UnsupportedGrantType, "grant_type must be one of %s", strings.Join(h.GrantTypes(), ", "))
 	}
-	is := &issue{request: q, now: h.cfg.Now(), client: client}
+	is := &issue{request: q, kind: g, now: h.cfg.Now(), client: client}
+	if err := h.prove(w, r, is); err != nil {
+		return err
+	}
 	for _, step := range []func(context.Context, *issue) error{
-		func(ctx context.Context, is *issue) error { return g.find(h, ctx, is) },
+		h.find,
+		h.bind,
 		h.recheck,
 		h.narrow,
 		h.mint,
+		func(ctx context.Context, is *issue) error { return is.proof.Spend(ctx) },
 		func(ctx context.Context, is *issue) error { return g.redeem(h, ctx, is) },
 	} {
 		if err := step(ctx, is); err != nil {
@@ -191,45 +195,34 @@ func (h *Handler) Token(w http.ResponseWriter, r *http.Request) error {
 	return web.WriteJSON(w, http.StatusOK, &is.answer)
 }
 
-// parse reads a token request. A scope in a request with a code is ignored: what
-// the code stands for was decided when it was issued.
-func parse(p web.Params) (request, error) {
-	q := request{
-		grantType: p.Form["grant_type"], code: p.Form["code"], verifier: p.Form["code_verifier"],
-		redirectURI: p.Form["redirect_uri"], refreshToken: p.Form["refresh_token"], resources: p.Resources,
+// prove checks the DPoP proof of the request, and that there is one where the
+// client's document or the policy demands it (DPOP-04).
+func (h *Handler) prove(w http.ResponseWriter, r *http.Request, is *issue) (err error) {
+	if is.proof, err = h.cfg.Clients.Check(w, r, is.client); err != nil {
+		return err
 	}
-	missing := func(name string) error {
-		return oauth.Refuse(oauth.InvalidRequest, "%s is missing", name).Under("TOK-01")
-	}
-	switch q.grantType {
-	case "":
-		return q, missing("grant_type")
-	case oauth.GrantAuthorizationCode:
-		if q.code == "" {
-			return q, missing("code")
-		}
-		if q.verifier == "" {
-			return q, oauth.Refuse(oauth.InvalidRequest, "code_verifier is missing").Under("TOK-04")
-		}
-		if !oauth.ValidVerifier(q.verifier) {
-			return q, oauth.Refuse(oauth.InvalidRequest, "code_verifier must be 43 to 128 unreserved characters").Under("TOK-04")
-		}
-	case oauth.GrantRefreshToken:
-		if q.refreshToken == "" {
-			return q, missing("refresh_token")
-		}
-		var err error
-		if q.scopes, err = oauth.ParseScopes(p.Form["scope"]); err != nil {
-			return q, oauth.Refuse(oauth.InvalidScope, "%v", err).Under("TOK-13")
-		}
-	}
-	return q, nil
+	is.jkt = is.proof.JKT
+	return h.cfg.Clients.Demands(is.client, is.jkt)
 }
 
-// authenticate is the client authentication of all endpoints. A failed one is
+// find is the part of the grant. One that no person agrees to is not even looked
+// at for a client that may not use it.
+func (h *Handler) find(ctx context.Context, is *issue) error {
+	if is.kind.alone {
+		if err := is.mayUse(); err != nil {
+			return err
+		}
+	}
+	return is.kind.find(h, ctx, is)
+}
+
+// authenticate is the client authentication of all endpoints. With resolve a
+// client that is not known here yet is looked up. A failed one is
 // answered with the challenge that HTTP asks for (TOK-19).
-func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, p web.Params) (*clientauth.Client, error) {
-	c, err := h.cfg.Clients.Authenticate(r.Context(), clientauth.FromHTTP(r, p))
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, p web.Params, resolve bool) (*clientauth.Client, error) {
+	q := clientauth.FromHTTP(r, p)
+	q.Resolve = resolve
+	c, err := h.cfg.Clients.Authenticate(r.Context(), q)
 	if err != nil && oauth.AsError(err).Code == oauth.InvalidClient {
 		challenge(w, r)
 	}

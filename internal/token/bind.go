@@ -1,0 +1,50 @@
+package token
+
+import (
+	"context"
+
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// What a request says that does not hold the key it would need. It is the same
+// for a missing and for another key.
+const (
+	hintKey         = "this belongs to a key of the client; the request needs a DPoP proof made with that key"
+	hintInstance    = "this belongs to one instance of the client; the request needs an attestation for the key of that instance"
+	hintCertificate = "this belongs to a certificate of the client; the request has to come over a connection made with it"
+)
+
+// bind checks that the request proves the keys that the code or the grant is
+// bound to. It is asked before anything is used up and before a replay is judged:
+// who holds a stolen code or refresh token and not the key can neither use it nor
+// end the grant with it (DP-06).
+//
+// The refresh token of a public client belongs to its first key (RFC 9449 section
+// 5, RFC 8705 section 4). A client that authenticates may come with a new key, for
+// keys and certificates are renewed, but not without one: what began bound never
+// becomes a bearer token.
+func (h *Handler) bind(_ context.Context, is *issue) error {
+	g, c := is.grant, is.client
+	public := c.Method == oauth.MethodNone
+	held := func(bound, shown string) bool { return bound == "" || shown == bound || shown != "" && !public }
+	switch {
+	case is.code.JKT != "" && is.code.JKT != is.jkt:
+		return invalidGrant("AUTHZ-28", hintKey, "the proof is not made with the key of dpop_jkt")
+	case g.InstanceJKT != "" && g.InstanceJKT != c.InstanceJKT:
+		return invalidGrant("ATT-08", hintInstance, "another instance of the client")
+	case !held(g.JKT, is.jkt):
+		return invalidGrant("DPOP-02", hintKey, "no proof, or one with another key")
+	case !held(g.CertThumbprint, c.CertThumbprint):
+		return invalidGrant("DPOP-07", hintCertificate, "no certificate, or another one")
+	}
+	return nil
+}
+
+// tokenType is how the access token is presented. A token that is bound to a
+// certificate is a bearer token in this respect (RFC 8705 section 3).
+func tokenType(jkt string) string {
+	if jkt != "" {
+		return oauth.TokenDPoP
+	}
+	return oauth.TokenBearer
+}

@@ -33,7 +33,7 @@ var floors = map[string]int{
 
 	"internal/directory": 5, "internal/keyring": 5,
 
-	"internal/clientauth": 6, "internal/login": 6,
+	"internal/clientauth": 6, "internal/login": 6, "internal/backchannel": 6,
 
 	"internal/authorize": 7, "internal/token": 7,
 

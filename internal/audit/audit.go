@@ -30,6 +30,7 @@ const (
 	TypeLogin         Type = "login"          // a person signed in
 	TypeLoginFailed   Type = "login_failed"   // somebody failed to sign in
 	TypeLogout        Type = "logout"         // a person signed out
+	TypeLogoutNotice  Type = "logout_notice"  // a client was told that a session has ended, or could not be told
 	TypeUser          Type = "user"           // an account was added, changed, disabled or enabled
 	TypeClient        Type = "client"         // a client was registered, allowed, blocked or retired
 	TypeKey           Type = "key"            // a signing key was added or retired

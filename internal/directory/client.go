@@ -44,6 +44,9 @@ type Client struct {
 	Scopes       oauth.Scopes // ceiling of the client's own declaration
 	HasScopes    bool
 
+	PostLogoutRedirectURIs []string // where a person may go after signing out here, byte for byte
+	BackchannelLogoutURI   string   // who is told that a session has ended; "" for nobody
+
 	Policy         *policy.Set // that made the decision: a reload in between changes neither
 	Decision       policy.Decision
 	SecurityDigest string
@@ -88,6 +91,7 @@ func (d *Directory) fromRow(row store.Client) *Client {
 		ID: row.ID, Source: SourceRegistered, State: row.State, Name: row.Name,
 		RedirectURIs: row.RedirectURIs, GrantTypes: row.GrantTypes,
 		AuthMethods: allowed(row.AuthMethods, dec), SecretHash: row.SecretHash, JWKS: row.JWKS,
+		PostLogoutRedirectURIs: row.PostLogoutRedirectURIs, BackchannelLogoutURI: row.BackchannelLogoutURI,
 		Scopes: scopes, HasScopes: row.HasScope, Policy: r.policy, Decision: dec, Version: row.Version,
 		SecurityDigest: registeredDigest(row),
 	}
@@ -100,6 +104,7 @@ func fromDocument(doc *cimd.Document, set *policy.Set) *Client {
 		ID: doc.ID.String(), Source: SourceCIMD, State: StateAllowed, Name: doc.Name, Host: doc.ID.Host(), Doc: doc,
 		RedirectURIs: doc.RedirectURIs, GrantTypes: doc.GrantTypes,
 		AuthMethods: allowed(doc.AuthMethods, dec), SigningAlg: doc.SigningAlg,
+		PostLogoutRedirectURIs: doc.PostLogoutRedirectURIs, BackchannelLogoutURI: doc.BackchannelLogoutURI,
 		Scopes: scopes, HasScopes: doc.HasScope, Policy: set, Decision: dec, SecurityDigest: doc.SecurityDigest,
 	}
 }

@@ -21,7 +21,7 @@ type Document struct {
 	RedirectURIs  []string // exactly as written
 	GrantTypes    []string // those the server supports, in the document's order
 	ResponseTypes []string // those the server supports, in the document's order
-	AuthMethods   []string // usable ones, private_key_jwt before none; empty: answer unauthorized_client (DOC-17)
+	AuthMethods   []string // usable ones, the strongest first and none last; empty: answer unauthorized_client (DOC-17)
 
 	SigningAlg string          // token_endpoint_auth_signing_alg, or "" for any supported one
 	JWKS       json.RawMessage // inline key set: public keys only, validated; nil if absent
@@ -33,12 +33,13 @@ type Document struct {
 
 	ClientURI, LogoURI, PolicyURI, TOSURI string // absolute https URLs, or "" (DOC-26)
 
-	RequirePAR             bool // require_pushed_authorization_requests
-	RequireSignedRequest   bool // require_signed_request_object
-	DPoPBound              bool // dpop_bound_access_tokens
-	MTLSBound              bool // tls_client_certificate_bound_access_tokens
-	RequireAuthTime        bool // require_auth_time
-	DefaultMaxAge          int  // default_max_age in seconds; -1 if absent
+	RequirePAR             bool   // require_pushed_authorization_requests
+	RequireSignedRequest   bool   // require_signed_request_object
+	RequestObjectAlg       string // request_object_signing_alg, or "" for any supported one
+	DPoPBound              bool   // dpop_bound_access_tokens
+	MTLSBound              bool   // tls_client_certificate_bound_access_tokens
+	RequireAuthTime        bool   // require_auth_time
+	DefaultMaxAge          int    // default_max_age in seconds; -1 if absent
 	IDTokenAlg             string
 	BackchannelLogoutURI   string
 	PostLogoutRedirectURIs []string

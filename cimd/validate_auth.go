@@ -20,7 +20,6 @@ const (
 	memberMethods    = "token_endpoint_auth_methods_supported"
 	memberSigningAlg = "token_endpoint_auth_signing_alg"
 	memberStatement  = "software_statement"
-	methodSelfSigned = "self_signed_tls_client_auth"
 )
 
 // checkSecrets refuses what must never stand in a public document, whatever its
@@ -207,19 +206,18 @@ func (r *reading) checkAuthMethods() {
 			where = locate(memberMethods, r.root.get(memberMethods), m)
 		}
 		switch {
-		case (m == oauth.MethodPrivateKeyJWT || m == methodSelfSigned) && r.keyless:
+		case (m == oauth.MethodPrivateKeyJWT || m == oauth.MethodSelfSignedTLS) && r.keyless:
 			lostKeys = true
 			r.warn("DOC-19", where, "cannot be used for want of keys: publish jwks_uri or jwks")
 		case !slices.Contains(r.sup.AuthMethods, m):
 			r.warn("DOC-16", where, "is not supported here and was left out; supported: "+strings.Join(r.sup.AuthMethods, ", "))
 		case m == oauth.MethodPrivateKeyJWT && r.noSigAlg:
 			// The warning stands at token_endpoint_auth_signing_alg.
-		case m == oauth.MethodPrivateKeyJWT:
-			r.doc.AuthMethods = append([]string{m}, r.doc.AuthMethods...)
 		default:
 			r.doc.AuthMethods = append(r.doc.AuthMethods, m)
 		}
 	}
+	slices.SortStableFunc(r.doc.AuthMethods, func(a, b string) int { return weakness(a) - weakness(b) })
 	if len(r.doc.AuthMethods) > 0 {
 		return
 	}
@@ -228,6 +226,17 @@ func (r *reading) checkAuthMethods() {
 		return
 	}
 	r.warn("DOC-17", memberMethod, "leaves no method that is supported here; authorization requests end with unauthorized_client")
+}
+
+// weakness orders the methods that a document may name, the strongest first.
+func weakness(method string) int {
+	switch method {
+	case oauth.MethodPrivateKeyJWT:
+		return 0
+	case oauth.MethodNone:
+		return 2
+	}
+	return 1
 }
 
 // singleMethod reads token_endpoint_auth_method. ok is false if it is malformed.

@@ -194,6 +194,13 @@ func (r *reading) checkFlags() {
 			r.doc.DefaultMaxAge = int(n)
 		}
 	}
+	if alg, ok := r.text("DOC-30", "request_object_signing_alg"); ok {
+		if !token(alg) {
+			r.fail("DOC-30", "request_object_signing_alg", "is no algorithm name")
+		} else { // one that nobody here knows leaves plain requests to the client
+			r.doc.RequestObjectAlg = alg
+		}
+	}
 	if alg, ok := r.text("DOC-30", "id_token_signed_response_alg"); ok {
 		switch {
 		case !token(alg):

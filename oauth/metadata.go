@@ -31,10 +31,23 @@ type ServerMetadata struct {
 	IssParameterSupported         bool     `json:"authorization_response_iss_parameter_supported"`
 	RequestParameterSupported     bool     `json:"request_parameter_supported"`
 	RequestURIParameterSupported  bool     `json:"request_uri_parameter_supported"`
+	RequestObjectSigningAlgs      []string `json:"request_object_signing_alg_values_supported,omitempty"` // RFC 9101
+	PushedRequestEndpoint         string   `json:"pushed_authorization_request_endpoint,omitempty"`       // RFC 9126
+	RequirePushed                 bool     `json:"require_pushed_authorization_requests,omitempty"`
+	DetailTypes                   []string `json:"authorization_details_types_supported,omitempty"` // RFC 9396
 	ProtectedResources            []string `json:"protected_resources,omitempty"`
 	ACRValuesSupported            []string `json:"acr_values_supported,omitempty"`
 	UILocalesSupported            []string `json:"ui_locales_supported,omitempty"`
 	ServiceDocumentation          string   `json:"service_documentation,omitempty"`
+
+	// Keys and certificates of clients: RFC 9449 section 5.1, attestation-based
+	// client authentication, RFC 8705 sections 3.3 and 5.
+	DPoPSigningAlgs           []string          `json:"dpop_signing_alg_values_supported,omitempty"`
+	AttestationSigningAlgs    []string          `json:"client_attestation_signing_alg_values_supported,omitempty"`
+	AttestationPoPSigningAlgs []string          `json:"client_attestation_pop_signing_alg_values_supported,omitempty"`
+	ChallengeEndpoint         string            `json:"challenge_endpoint,omitempty"`
+	CertificateBoundTokens    bool              `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	MTLSEndpointAliases       map[string]string `json:"mtls_endpoint_aliases,omitempty"`
 
 	// OpenID Connect Discovery 1.0 section 3; sent in both documents.
 	SubjectTypesSupported  []string `json:"subject_types_supported,omitempty"`

@@ -1,6 +1,8 @@
 package authorize
 
 import (
+	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -82,6 +84,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
 		}
 		return err
 	}
+	if !a.hintedAt(q.user) {
+		return h.tellClient(w, r, a, q.user, loginRequired())
+	}
 	if choice == answerDeny && !anew {
 		return h.deny(w, r, a, &q)
 	}
@@ -92,7 +97,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
 		q.changed = true
 		return h.ask(w, r, a, q)
 	}
-	return h.issue(w, r, a, q.user, decision{nonce: q.Nonce, asked: q.Asked})
+	return h.issue(w, r, a, q.user, decision{nonce: q.Nonce, asked: q.Asked, pushed: v.Pushed})
 }
 
 // deny records the no and tells the client, whose redirect URI was matched a
@@ -102,7 +107,15 @@ func (h *Handler) deny(w http.ResponseWriter, r *http.Request, a *attempt, q *qu
 		Type: audit.TypeConsentDenied, Client: a.client.ID, User: q.user.User.ID, Resource: a.resource.ID, Code: string(oauth.AccessDenied),
 		Data: map[string]string{"scope": a.scopes.String()},
 	})
-	err := h.Store.DenyConsent(r.Context(), store.HashOf(q.Nonce), q.Asked.Add(visitLife), h.Now(), e)
+	now, d := h.Now(), store.Denial{Nonce: store.HashOf(q.Nonce), NonceExpires: q.Asked.Add(visitLife), Events: []audit.Event{e}}
+	err := h.spend(r.Context(), a)
+	switch {
+	case err != nil:
+	case q.Visit.Pushed != nil:
+		err = h.Store.DenyPushed(r.Context(), q.Visit.Pushed.Hash, d, now)
+	default:
+		err = h.Store.DenyConsent(r.Context(), d.Nonce, d.NonceExpires, now, e)
+	}
 	if err != nil {
 		return answerFailed(err)
 	}
@@ -115,6 +128,16 @@ type decision struct {
 	nonce  string
 	asked  time.Time
 	silent bool
+	pushed *pushed // the kept request that it answers; nil: none
+}
+
+// spend uses up a signed request that may be used once. It comes right before
+// the answer is carried out: if that then fails, the client has to sign another.
+func (h *Handler) spend(ctx context.Context, a *attempt) error {
+	if a.once == nil {
+		return nil
+	}
+	return h.Store.SpendID(ctx, a.once.Issuer, a.once.ID, a.once.Expires, h.Now())
 }
 
 // issue turns a yes into a grant and a code, in one commit with the events that
@@ -127,25 +150,41 @@ func (h *Handler) issue(w http.ResponseWriter, r *http.Request, a *attempt, user
 	grant := store.Grant{
 		ID: store.NewID(now), UserID: user.User.ID, ClientID: a.client.ID, Resource: a.resource.ID, Scopes: a.scopes,
 		SecurityDigest: a.client.SecurityDigest, AuthMethods: a.client.AuthMethods,
-		AuthTime: s.AuthTime, ACR: s.ACR, AMR: s.AMR, Nonce: a.req.Nonce, Created: now,
+		AuthTime: s.AuthTime, ACR: s.ACR, AMR: s.AMR, Nonce: a.req.Nonce, Details: a.details.JSON, Created: now,
 	}
 	client, document := rows(a.client, now)
 	events := h.issued(r, a, grant, d.silent)
-	err := h.Store.AnswerConsent(r.Context(), store.Answer{
+	if err := h.spend(r.Context(), a); err != nil {
+		return answerFailed(err)
+	}
+	answer := store.Answer{
 		Nonce: store.HashOf(d.nonce), NonceExpires: d.asked.Add(visitLife), Asked: d.asked, Session: s.Hash,
 		Client: client, Document: document, Grant: grant,
 		Code: store.Code{
-			Hash: store.HashOf(code), RedirectURI: a.redirect, Challenge: a.req.Challenge, Expires: now.Add(h.CodeLife),
+			Hash: store.HashOf(code), RedirectURI: a.redirect, Challenge: a.req.Challenge, JKT: a.req.JKT, Expires: now.Add(h.codeLife(a)),
 		},
-		Remember: true, Events: events,
-	}, now)
-	if err != nil {
+		Remember: a.details.JSON == "", Events: events,
+	}
+	if d.pushed != nil {
+		answer.Pushed, answer.Grant.InstanceJKT = &d.pushed.Hash, d.pushed.InstanceJKT
+		answer.Code.JKT = cmp.Or(d.pushed.JKT, a.req.JKT)
+	}
+	if err := h.Store.AnswerConsent(r.Context(), answer, now); err != nil {
 		return answerFailed(err)
 	}
 	for _, e := range events {
 		h.Audit.Observe(e)
 	}
 	return leave(w, r, oauth.AppendQuery(a.redirect, "code", code, "state", a.req.State, "iss", h.Issuer))
+}
+
+// codeLife is how long a code of this client can be redeemed. FAPI 2.0 allows a
+// minute (section 5.3.2.1).
+func (h *Handler) codeLife(a *attempt) time.Duration {
+	if a.client.Decision.FAPI {
+		return min(h.CodeLife, time.Minute)
+	}
+	return h.CodeLife
 }
 
 // issued returns the events of a yes.
@@ -204,7 +243,7 @@ func answerFailed(err error) error {
 // the answer goes.
 func (a *attempt) shown() string {
 	sum := sha256.Sum256([]byte(strings.Join([]string{
-		a.client.ID, a.client.SecurityDigest, a.client.Name, a.resource.ID, a.scopes.String(), a.redirect,
+		a.client.ID, a.client.SecurityDigest, a.client.Name, a.resource.ID, a.scopes.String(), a.redirect, a.details.JSON,
 	}, "\n")))
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }

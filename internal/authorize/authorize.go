@@ -20,7 +20,10 @@ import (
 
 	"github.com/bonafide-id/bonafide/cimd"
 	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/internal/clientauth"
 	"github.com/bonafide-id/bonafide/internal/directory"
+	"github.com/bonafide-id/bonafide/internal/jose"
+	"github.com/bonafide-id/bonafide/internal/keyring"
 	"github.com/bonafide-id/bonafide/internal/login"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/web"
@@ -29,6 +32,7 @@ import (
 // Directory is what this package asks about clients.
 type Directory interface {
 	Find(ctx context.Context, clientID string, mayFetch bool) (*directory.Client, error)
+	Keys(ctx context.Context, c *directory.Client, kid string) (jose.Set, error)
 	Logo(ctx context.Context, clientID string) ([]byte, error)
 }
 
@@ -37,6 +41,22 @@ type Store interface {
 	Consent(ctx context.Context, userID, clientID, resource string) (store.Consent, error)
 	AnswerConsent(ctx context.Context, a store.Answer, now time.Time) error
 	DenyConsent(ctx context.Context, nonce store.Hash, expires, now time.Time, events ...audit.Event) error
+	DenyPushed(ctx context.Context, pushed store.Hash, d store.Denial, now time.Time) error
+	PushRequest(ctx context.Context, p store.Pushed, most int, events ...audit.Event) error
+	FindPushed(ctx context.Context, h store.Hash, now time.Time) (store.Pushed, error)
+	SpendID(ctx context.Context, issuer string, id store.Hash, expires, now time.Time) error
+}
+
+// Clients authenticates those who push requests.
+type Clients interface {
+	Authenticate(ctx context.Context, q clientauth.Request) (*clientauth.Client, error)
+	Bare(q clientauth.Request) bool
+	Check(w http.ResponseWriter, r *http.Request, c *clientauth.Client) (clientauth.Possession, error)
+}
+
+// Hints reads the ID tokens that come back as id_token_hint.
+type Hints interface {
+	VerifyHint(token string) (keyring.Hint, error)
 }
 
 // SignIn is what this package asks about people.
@@ -71,6 +91,17 @@ type Config struct {
 	// CodeLife is how long a code can be redeemed. 0 is 60 seconds.
 	CodeLife time.Duration
 
+	// Clients lets clients push their requests (RFC 9126); nil leaves POST /par out.
+	Clients Clients
+	// RequirePAR takes requests from POST /par only.
+	RequirePAR bool
+	// PushLife is how long a pushed request waits for its person. 0 is 60 seconds.
+	PushLife time.Duration
+	// Hints reads id_token_hint; nil takes no hint for good.
+	Hints Hints
+	// Certificates says that clients can show TLS certificates here.
+	Certificates bool
+
 	Logger *slog.Logger     // nil is slog.Default
 	Now    func() time.Time // nil is time.Now
 }
@@ -78,7 +109,8 @@ type Config struct {
 // Handler serves the authorization endpoint and the consent page.
 type Handler struct {
 	Config
-	rules rules
+	rules    rules
+	throttle *throttle // of those who push requests and prove nothing
 }
 
 // New checks the configuration.
@@ -101,7 +133,16 @@ func New(c Config) (*Handler, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	return &Handler{Config: c, rules: rules{refuseUnknownScopes: c.RefuseUnknownScopes, acrs: c.ACRs}}, nil
+	if c.PushLife == 0 {
+		c.PushLife = time.Minute
+	}
+	if c.PushLife < 5*time.Second || c.PushLife > 10*time.Minute {
+		return nil, errors.New("authorize: a pushed request lives for 5 seconds to ten minutes")
+	}
+	return &Handler{
+		Config: c, throttle: newThrottle(time.Minute),
+		rules: rules{refuseUnknownScopes: c.RefuseUnknownScopes, acrs: c.ACRs, requirePAR: c.RequirePAR, certificates: c.Certificates},
+	}, nil
 }
 
 const (
@@ -109,18 +150,23 @@ const (
 	pathResume    = "/authorize/resume"
 	pathConsent   = "/consent"
 	pathLogo      = "/logo"
+	pathPush      = "/par"
 )
 
 // Routes returns where the handler stands. There is no CORS on any of them
 // (AUTHZ-22), and none answers HEAD: it would have to issue a code to tell the
 // truth.
 func (h *Handler) Routes() []web.Route {
-	return []web.Route{
+	routes := []web.Route{
 		{Pattern: h.Edge.Path(pathAuthorize), Handler: h.Edge.Entry(h.authorize)},
 		{Pattern: h.Edge.Path(pathResume), Handler: h.Edge.Page(web.Only(h.resume, http.MethodGet))},
 		{Pattern: h.Edge.Path(pathConsent), Handler: h.Edge.Page(web.Only(h.answer, http.MethodPost))},
 		{Pattern: h.Edge.Path(pathLogo), Handler: h.Edge.Page(web.Only(h.logo, http.MethodGet))},
 	}
+	if h.Clients != nil {
+		routes = append(routes, web.Route{Pattern: h.Edge.Path(pathPush), Handler: h.Edge.API(web.Only(h.push, http.MethodPost))})
+	}
+	return routes
 }
 
 // visit is a request together with the circumstances in which it arrived. They
@@ -128,8 +174,9 @@ func (h *Handler) Routes() []web.Route {
 type visit struct {
 	Request Request   `json:"q"`
 	Started time.Time `json:"t"`
-	Silent  bool      `json:"s"` // the browser says that no other site sent the person here (CN-04)
-	Browser string    `json:"b"` // digest of the browser cookie
+	Silent  bool      `json:"s"`           // the browser says that no other site sent the person here (CN-04)
+	Browser string    `json:"b"`           // digest of the browser cookie
+	Pushed  *pushed   `json:"h,omitempty"` // where the request was kept; nil: it came with the browser
 }
 
 // purposes of sealed values: one can never stand for another.
@@ -157,12 +204,14 @@ func (h *Handler) authorize(w http.ResponseWriter, r *http.Request) error {
 		http.Redirect(w, r, h.Edge.Path(pathAuthorize)+"?"+q.query(), http.StatusSeeOther)
 		return nil
 	}
-	return h.proceed(w, r, &visit{
-		Request: q,
-		Started: h.now(),
-		Silent:  startedHere(r),
-		Browser: h.browser(w, r),
-	})
+	v := &visit{Request: q, Started: h.now(), Silent: startedHere(r)}
+	if q.uri != "" {
+		if v.Request, v.Pushed, err = h.recall(r.Context(), q); err != nil {
+			return err
+		}
+	}
+	v.Browser = h.browser(w, r)
+	return h.proceed(w, r, v)
 }
 
 // now is the time, as exact as the store keeps it.
@@ -203,7 +252,7 @@ func (h *Handler) proceed(w http.ResponseWriter, r *http.Request, v *visit) erro
 	a, err := h.examine(r.Context(), v, user)
 	switch {
 	case errors.Is(err, directory.ErrDeferred):
-		if strings.TrimSpace(v.Request.Prompt) == promptNone {
+		if strings.TrimSpace(v.Request.outline().Prompt) == promptNone {
 			return untrustedSilence(v.Request.ClientID)
 		}
 		return h.signIn(w, r, v, login.Return{RedirectHost: v.Request.leadsTo()})
@@ -219,6 +268,9 @@ func (h *Handler) proceed(w http.ResponseWriter, r *http.Request, v *visit) erro
 		}
 		return h.signIn(w, r, v, login.Return{Reason: reason, AppHost: a.client.Host, RedirectHost: a.redirect})
 	}
+	if !a.hintedAt(user) {
+		return h.tellClient(w, r, a, user, loginRequired())
+	}
 	if !a.acrMet(user) {
 		return h.tellClient(w, r, a, user, unmet())
 	}
@@ -233,7 +285,21 @@ func (h *Handler) examine(ctx context.Context, v *visit, user *login.User) (*att
 		return nil, err
 	}
 	a := &attempt{req: &v.Request, client: c, policy: c.Policy, rules: &h.rules, at: atAuthorize}
-	return a, a.check()
+	if v.Pushed != nil {
+		a.pushed, a.unproven = true, v.Pushed.Unproven
+	}
+	if v.Request.Object != "" {
+		o, err := h.unseal(ctx, c, &v.Request, v.Started)
+		if err != nil {
+			return nil, err
+		}
+		a.req, a.once = &o.Request, o.once()
+	}
+	if err := a.check(); err != nil {
+		return a, err
+	}
+	h.takeHint(a)
+	return a, nil
 }
 
 // source names who causes a fetch, so that one visitor cannot use up what all
@@ -251,6 +317,6 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request, v *visit, back 
 	if err != nil {
 		return err
 	}
-	back.Path, back.Sealed, back.Username = pathResume, sealed, v.Request.LoginHint
+	back.Path, back.Sealed, back.Username = pathResume, sealed, v.Request.outline().LoginHint
 	return h.SignIn.Redirect(w, r, back)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/policy"
+	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
 )
@@ -23,6 +24,11 @@ type attempt struct {
 	rules  *rules
 	at     endpoint
 
+	pushed   bool           // the request came through POST /par
+	unproven bool           // and nobody knew the client then
+	once     *store.SpentID // what makes a signed request single-use; nil: nothing
+	hinted   string         // whom id_token_hint names; "" nobody
+
 	redirect string // where the answer goes, exactly as it will be used
 	resource *policy.Resource
 	scopes   oauth.Scopes
@@ -30,12 +36,15 @@ type attempt struct {
 	prompt   oauth.Scopes
 	maxAge   time.Duration // negative: not asked for
 	acr      oauth.Scopes  // acceptable authentication contexts; empty: any
+	details  policy.Details
 }
 
 // rules is what the configuration adds to the checks.
 type rules struct {
 	refuseUnknownScopes bool
 	acrs                []string // weakest first
+	requirePAR          bool
+	certificates        bool // clients can show certificates, so that tokens can be bound to them
 }
 
 // How a failed check is answered.
@@ -53,6 +62,7 @@ const (
 	atAuthorize endpoint = 1 << iota // GET and POST /authorize, through a browser
 	atPAR                            // POST /par, before the browser (RFC 9126)
 	atDevice                         // POST /device_authorization (RFC 8628)
+	atBlind                          // POST /par while the client is not known: what needs no client
 
 	atFront = atAuthorize | atPAR // a request that ends in a redirect
 	atAll   = atFront | atDevice
@@ -76,18 +86,22 @@ var checks = []struct {
 }{
 	{"redirect_uri", atFront, shown, checkRedirectURI},
 	// ---- from here on the redirect URI is trusted ----
+	{"security profile", atAll, redirected, checkFAPI},
 	{"client authentication", atAll, redirected, checkMethods},
 	{"grant", atAll, redirected, checkGrant},
 	{"what the client demands of us", atAll, redirected, checkDemands},
+	{"how the request came", atAuthorize, redirected, checkPushed},
 	{"request objects", atAll, redirected, checkForeign},
-	{"response_type", atFront, redirected, checkResponseType},
-	{"response_mode", atFront, redirected, checkResponseMode},
-	{"pkce", atFront, redirected, checkPKCE},
-	{"prompt", atFront, redirected, checkPrompt},
+	{"response_type", atFront | atBlind, redirected, checkResponseType},
+	{"response_mode", atFront | atBlind, redirected, checkResponseMode},
+	{"pkce", atFront | atBlind, redirected, checkPKCE},
+	{"dpop_jkt", atFront | atBlind, redirected, checkJKT},
+	{"prompt", atFront | atBlind, redirected, checkPrompt},
 	{"max_age", atFront, redirected, checkMaxAge},
 	{"acr_values", atAll, redirected, checkACR},
 	{"resource", atAll, redirected, checkResource},
 	{"scope", atAll, redirected, checkScope},
+	{"authorization_details", atAll, redirected, checkDetails},
 }
 
 // errBack marks a refusal that the client may be told.
@@ -161,40 +175,6 @@ func checkGrant(a *attempt) *oauth.Error {
 		return nil
 	}
 	return oauth.Refuse(oauth.UnauthorizedClient, "the client may not use the grant type %s here", grant).Under("POL-05")
-}
-
-// checkDemands refuses a client whose document demands a protection that this
-// server does not offer: a weaker request in its name is not from it (DOC-30).
-func checkDemands(a *attempt) *oauth.Error {
-	doc := a.client.Doc
-	missing := ""
-	switch {
-	case doc == nil:
-	case doc.RequirePAR:
-		missing = "require_pushed_authorization_requests"
-	case doc.RequireSignedRequest:
-		missing = "require_signed_request_object"
-	case doc.DPoPBound:
-		missing = "dpop_bound_access_tokens"
-	case doc.MTLSBound:
-		missing = "tls_client_certificate_bound_access_tokens"
-	}
-	if missing == "" {
-		return nil
-	}
-	return oauth.Refuse(oauth.UnauthorizedClient, "the client's document sets %s, which this server does not offer", missing).Under("DOC-30")
-}
-
-func checkForeign(a *attempt) *oauth.Error {
-	switch a.req.Foreign {
-	case "":
-		return nil
-	case "request":
-		return oauth.Refuse(oauth.RequestNotSupported, "request objects are not supported; send plain parameters").Under("AUTHZ-25")
-	case "request_uri":
-		return oauth.Refuse(oauth.RequestURINotSupported, "request_uri is not supported and is never fetched; send plain parameters").Under("AUTHZ-25")
-	}
-	return oauth.Refuse(oauth.InvalidRequest, "%s is not supported", a.req.Foreign).Under("AUTHZ-23")
 }
 
 func checkResponseType(a *attempt) *oauth.Error {
@@ -327,7 +307,7 @@ func checkScope(a *attempt) *oauth.Error {
 	if err != nil {
 		return oauth.Refuse(oauth.InvalidScope, "%s", err.Error()).Under("AUTHZ-19")
 	}
-	if len(asked) == 0 {
+	if len(asked) == 0 && a.req.Details == "" {
 		asked = a.resource.Default
 	}
 	known := asked.And(a.resource.ScopeNames().Or(standard))
@@ -340,7 +320,7 @@ func checkScope(a *attempt) *oauth.Error {
 	}
 	a.dropped = asked.Without(a.scopes)
 	useful := a.scopes.Without(oauth.Scopes{oauth.ScopeOfflineAccess})
-	if len(useful) == 0 && len(a.resource.Scopes) > 0 {
+	if len(useful) == 0 && len(a.resource.Scopes) > 0 && (len(asked) > 0 || a.req.Details == "") {
 		return oauth.Refuse(oauth.InvalidScope, "none of the requested scopes is available to this client; the resource has %s", a.resource.ScopeNames()).Under("AUTHZ-19")
 	}
 	return nil

@@ -37,6 +37,12 @@ func TestTheTableOfChecks(t *testing.T) {
 	listed := func(uris ...string) func(*attempt) { return func(a *attempt) { a.client.RedirectURIs = uris } }
 	asked := func(uri string) func(*attempt) { return func(a *attempt) { a.req.RedirectURI = uri } }
 	doc := func(change func(*cimd.Document)) func(*attempt) { return func(a *attempt) { change(a.client.Doc) } }
+	push := func(a *attempt) { a.pushed = true }
+	details := func(raw string) func(*attempt) { return func(a *attempt) { a.req.Details = raw } }
+	fapi := func(a *attempt) {
+		a.pushed, a.client.AuthMethods = true, []string{"private_key_jwt"}
+		a.client.Decision.FAPI, a.client.Decision.RequirePAR, a.client.Decision.Rule = true, true, "banks"
+	}
 	rows := []struct {
 		name  string
 		spoil []func(*attempt)
@@ -72,15 +78,28 @@ func TestTheTableOfChecks(t *testing.T) {
 		{name: "POL-05: the policy leaves no authentication method", spoil: []func(*attempt){func(a *attempt) { a.client.Decision.Methods = []string{"private_key_jwt"} }}, code: oauth.UnauthorizedClient},
 		{name: "POL-05: the policy excludes the grant", spoil: []func(*attempt){func(a *attempt) { a.client.Decision.Grants = []string{"client_credentials"} }}, code: oauth.UnauthorizedClient, rule: "POL-05"},
 		{name: "a client without the code grant", spoil: []func(*attempt){func(a *attempt) { a.client.GrantTypes = []string{"refresh_token"} }}, code: oauth.UnauthorizedClient},
-		{name: "DOC-30: a client that demands pushed requests", spoil: []func(*attempt){doc(func(d *cimd.Document) { d.RequirePAR = true })}, code: oauth.UnauthorizedClient, rule: "DOC-30"},
-		{name: "DOC-30: a client that demands signed requests", spoil: []func(*attempt){doc(func(d *cimd.Document) { d.RequireSignedRequest = true })}, code: oauth.UnauthorizedClient, rule: "DOC-30"},
-		{name: "DOC-30: a client that demands DPoP", spoil: []func(*attempt){doc(func(d *cimd.Document) { d.DPoPBound = true })}, code: oauth.UnauthorizedClient, rule: "DOC-30"},
-		{name: "DOC-30: a client that demands certificates", spoil: []func(*attempt){doc(func(d *cimd.Document) { d.MTLSBound = true })}, code: oauth.UnauthorizedClient, rule: "DOC-30"},
+		{name: "DOC-30, PAR-08: the document takes pushed requests only", spoil: []func(*attempt){doc(func(d *cimd.Document) { d.RequirePAR = true })}, code: oauth.InvalidRequest, rule: "PAR-08"},
+		{name: "DOC-30, PAR-08: and this one was pushed", spoil: []func(*attempt){doc(func(d *cimd.Document) { d.RequirePAR = true }), push}},
+		{name: "PAR-08: the server takes pushed requests only", spoil: []func(*attempt){func(a *attempt) { a.rules.requirePAR = true }}, code: oauth.InvalidRequest, rule: "PAR-08"},
+		{name: "PAR-08, POL-03: the policy takes pushed requests only", spoil: []func(*attempt){func(a *attempt) { a.client.Decision.RequirePAR = true }}, code: oauth.InvalidRequest, rule: "PAR-08"},
+		{name: "PAR-01: pushed without a proof by a client that has keys", spoil: []func(*attempt){push, func(a *attempt) { a.unproven, a.client.AuthMethods = true, []string{"private_key_jwt"} }}, code: oauth.InvalidRequest, rule: "PAR-01"},
+		{name: "PAR-01: pushed without a proof by a public client", spoil: []func(*attempt){push, func(a *attempt) { a.unproven = true }}},
+		{name: "DOC-30: the document takes signed requests only", spoil: []func(*attempt){doc(func(d *cimd.Document) { d.RequireSignedRequest = true })}, code: oauth.InvalidRequest, rule: "DOC-30"},
+		{name: "DOC-30: and this one is signed", spoil: []func(*attempt){doc(func(d *cimd.Document) { d.RequireSignedRequest = true }), func(a *attempt) { a.req.Signed = true }}},
+		{name: "DOC-30: a client whose tokens are bound to a key may ask", spoil: []func(*attempt){doc(func(d *cimd.Document) { d.DPoPBound = true })}},
+		{name: "DOC-30: certificates that cannot reach us", spoil: []func(*attempt){doc(func(d *cimd.Document) { d.MTLSBound = true })}, code: oauth.UnauthorizedClient, rule: "DOC-30"},
+		{name: "DOC-30: certificates that can", spoil: []func(*attempt){doc(func(d *cimd.Document) { d.MTLSBound = true }), func(a *attempt) { a.rules.certificates = true }}},
+
+		// The FAPI 2.0 security profile.
+		{name: "POL-09: a client with a key that pushed its request", spoil: []func(*attempt){fapi}},
+		{name: "POL-09: a public client", spoil: []func(*attempt){fapi, func(a *attempt) { a.client.AuthMethods = []string{"none"} }}, code: oauth.UnauthorizedClient, rule: "POL-09"},
+		{name: "POL-09: a client with a shared secret", spoil: []func(*attempt){fapi, func(a *attempt) { a.client.AuthMethods = []string{"client_secret_basic"} }}, code: oauth.UnauthorizedClient, rule: "POL-09"},
+		{name: "POL-09: a request in the address of the browser", spoil: []func(*attempt){fapi, func(a *attempt) { a.pushed = false }}, code: oauth.InvalidRequest, rule: "PAR-08"},
+		{name: "POL-09: a redirect to the person's own computer", spoil: []func(*attempt){fapi, listed("http://127.0.0.1/cb"), asked("http://127.0.0.1:1234/cb")}, code: oauth.InvalidRequest, rule: "POL-09"},
+		{name: "POL-09: the device flow", spoil: []func(*attempt){fapi, func(a *attempt) { a.at = atDevice }}, code: oauth.UnauthorizedClient, rule: "POL-09"},
 
 		// The form of the request.
-		{name: "attack AZ-15: request", spoil: []func(*attempt){func(a *attempt) { a.req.Foreign = "request" }}, code: oauth.RequestNotSupported},
-		{name: "attack AZ-15: request_uri is refused and never fetched", spoil: []func(*attempt){func(a *attempt) { a.req.Foreign = "request_uri" }}, code: oauth.RequestURINotSupported},
-		{name: "attack AZ-15: id_token_hint", spoil: []func(*attempt){func(a *attempt) { a.req.Foreign = "id_token_hint" }}, code: oauth.InvalidRequest},
+		{name: "AUTHZ-25, attack AZ-15: a foreign request_uri is refused and never fetched", spoil: []func(*attempt){func(a *attempt) { a.req.Foreign = "request_uri" }}, code: oauth.RequestURINotSupported},
 		{name: "AUTHZ-09, attack AZ-07: response_type=token", spoil: []func(*attempt){func(a *attempt) { a.req.ResponseType = "token" }}, code: oauth.UnsupportedResponseType},
 		{name: "AUTHZ-09, attack AZ-07: response_type=code token", spoil: []func(*attempt){func(a *attempt) { a.req.ResponseType = "code token" }}, code: oauth.UnsupportedResponseType},
 		{name: "AUTHZ-09, attack AZ-07: response_type missing", spoil: []func(*attempt){func(a *attempt) { a.req.ResponseType = "" }}, code: oauth.UnsupportedResponseType},
@@ -97,6 +116,10 @@ func TestTheTableOfChecks(t *testing.T) {
 		{name: "AUTHZ-08, attack AZ-08: challenge of 42 characters", spoil: []func(*attempt){func(a *attempt) { a.req.Challenge = challenge[:42] }}, code: oauth.InvalidRequest, rule: "AUTHZ-08"},
 		{name: "AUTHZ-08, attack AZ-08: challenge with padding", spoil: []func(*attempt){func(a *attempt) { a.req.Challenge = challenge + "=" }}, code: oauth.InvalidRequest, rule: "AUTHZ-08"},
 		{name: "AUTHZ-08, attack AZ-09: challenge of 129 characters", spoil: []func(*attempt){func(a *attempt) { a.req.Challenge = strings.Repeat("a", 129) }}, code: oauth.InvalidRequest, rule: "AUTHZ-08"},
+
+		{name: "AUTHZ-28: the thumbprint of a key", spoil: []func(*attempt){func(a *attempt) { a.req.JKT = challenge }}},
+		{name: "AUTHZ-28: a thumbprint that is too short", spoil: []func(*attempt){func(a *attempt) { a.req.JKT = challenge[:42] }}, code: oauth.InvalidRequest, rule: "AUTHZ-28"},
+		{name: "AUTHZ-28: a thumbprint with padding", spoil: []func(*attempt){func(a *attempt) { a.req.JKT = challenge[:42] + "=" }}, code: oauth.InvalidRequest, rule: "AUTHZ-28"},
 
 		// OpenID Connect.
 		{name: "AUTHZ-23: an unknown prompt", spoil: []func(*attempt){func(a *attempt) { a.req.Prompt = "create" }}, code: oauth.InvalidRequest, rule: "AUTHZ-23"},
@@ -134,6 +157,15 @@ func TestTheTableOfChecks(t *testing.T) {
 		{name: "AUTHZ-19: offline_access alone gives nothing", spoil: []func(*attempt){func(a *attempt) { a.req.Scope = "offline_access" }}, code: oauth.InvalidScope},
 		{name: "openid alone is a sign-in", spoil: []func(*attempt){func(a *attempt) { a.req.Scope = "openid" }}},
 		{name: "AUTHZ-19: unknown scopes refused where the configuration says so", spoil: []func(*attempt){func(a *attempt) { a.rules.refuseUnknownScopes, a.req.Scope = true, "issues:read nope" }}, code: oauth.InvalidScope},
+
+		// What is asked for beside scopes.
+		{name: "AUTHZ-26: details of a type that the resource knows", spoil: []func(*attempt){details(`[{"type":"repository","repository":"acme/site"}]`)}},
+		{name: "AUTHZ-26: details stand in for scopes", spoil: []func(*attempt){details(`[{"type":"repository","repository":"acme/site"}]`), func(a *attempt) { a.req.Scope = "" }}},
+		{name: "AUTHZ-26: details do not make up for scopes that are not there", spoil: []func(*attempt){details(`[{"type":"repository","repository":"acme/site"}]`), func(a *attempt) { a.req.Scope = "nope" }}, code: oauth.InvalidScope},
+		{name: "AUTHZ-26: details of an unknown type", spoil: []func(*attempt){details(`[{"type":"payment"}]`)}, code: oauth.InvalidDetails, rule: "AUTHZ-26"},
+		{name: "AUTHZ-26: details that are no JSON", spoil: []func(*attempt){details(`repository`)}, code: oauth.InvalidDetails, rule: "AUTHZ-26"},
+		{name: "AUTHZ-26: details whose scope is not asked for", spoil: []func(*attempt){details(`[{"type":"settings"}]`)}, code: oauth.InvalidDetails, rule: "AUTHZ-26"},
+		{name: "AUTHZ-26: details together with their scope", spoil: []func(*attempt){details(`[{"type":"settings"}]`), func(a *attempt) { a.req.Scope = "admin" }}},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
@@ -152,6 +184,9 @@ func TestTheTableOfChecks(t *testing.T) {
 				t.Fatal("the request passed")
 			}
 			e, back := asRefusal(err)
+			if a.at != atAuthorize {
+				back, e = true, oauth.AsError(err)
+			}
 			if !back {
 				var page *web.Refusal
 				if !errors.As(err, &page) {
@@ -294,6 +329,40 @@ func TestParse(t *testing.T) {
 		}
 		if v.Get("redirect_uri") != q.RedirectURI || v.Get("state") != q.State || len(v["resource"]) != 2 || !v.Has("request_uri") || v.Get("ui_locales") != "de fr" {
 			t.Errorf("query %v", v)
+		}
+	})
+}
+
+func TestTheEndpointsShareOneTable(t *testing.T) {
+	t.Run("PAR-03: what is checked at /authorize is checked at /par, but for how the request came", func(t *testing.T) {
+		for _, c := range checks {
+			if c.at&atAuthorize != 0 && c.at&atPAR == 0 && c.name != "how the request came" {
+				t.Errorf("%s is not checked at /par", c.name)
+			}
+		}
+	})
+	t.Run("PAR-03, PAR-09: a redirect URI that is not listed is refused in JSON at /par", func(t *testing.T) {
+		a := goodAttempt(t)
+		a.at, a.req.RedirectURI = atPAR, "https://evil.test/cb"
+		e, ok := errors.AsType[*oauth.Error](a.check())
+		if !ok || e.Code != oauth.InvalidRequest || e.Rule != "AUTHZ-03" {
+			t.Errorf("%v", e)
+		}
+		if _, page := errors.AsType[*web.Refusal](a.check()); page {
+			t.Error("the refusal is a page")
+		}
+	})
+	t.Run("DEV-07: the audience and the scopes of a device are checked, its redirects are not", func(t *testing.T) {
+		a := goodAttempt(t)
+		a.at, a.req.RedirectURI, a.req.Challenge, a.req.ResponseType = atDevice, "", "", ""
+		a.client.GrantTypes = []string{oauth.GrantDeviceCode}
+		if err := a.check(); err != nil || a.resource == nil || !a.scopes.Has("issues:read") {
+			t.Errorf("%v", err)
+		}
+		a.req.Resources = []string{"https://evil.test/"}
+		a.resource = nil
+		if e := oauth.AsError(a.check()); e.Code != oauth.InvalidTarget {
+			t.Errorf("%v", e)
 		}
 	})
 }

@@ -25,6 +25,8 @@ func (a *attempt) mustSignIn(user *login.User, started, now time.Time) (login.Re
 	switch fresh := !at.Before(started); {
 	case fresh:
 		return "", false
+	case !a.hintedAt(user):
+		return login.ReasonSwitch, true
 	case a.prompt.Has(promptLogin):
 		return login.ReasonAgain, true
 	case a.prompt.Has(promptAccount):
@@ -33,6 +35,34 @@ func (a *attempt) mustSignIn(user *login.User, started, now time.Time) (login.Re
 		return login.ReasonAgain, true
 	}
 	return "", false
+}
+
+// nobody is whom an id_token_hint names that we cannot read: it is not known
+// whether the person who is signed in is the one.
+const nobody = "\x00"
+
+// takeHint notes whom id_token_hint names. One that we cannot read, because its
+// key is long gone or it was another client's, names nobody. It is a hint: a
+// person may come all the same and sign in, and only where nobody is to be asked
+// it leaves nothing to go by (AUTHZ-23).
+func (h *Handler) takeHint(a *attempt) {
+	if a.req.Hint == "" {
+		return
+	}
+	if h.Hints != nil {
+		if hint, err := h.Hints.VerifyHint(a.req.Hint); err == nil && hint.ClientID == a.client.ID {
+			a.hinted = hint.Subject
+			return
+		}
+	}
+	if a.prompt.Has(promptNone) {
+		a.hinted = nobody
+	}
+}
+
+// hintedAt reports whether the person is the one of id_token_hint, if there is one.
+func (a *attempt) hintedAt(user *login.User) bool {
+	return a.hinted == "" || a.hinted == user.User.ID
 }
 
 // acrMet reports whether the sign-in has one of the requested contexts.
@@ -50,7 +80,7 @@ func (h *Handler) decide(w http.ResponseWriter, r *http.Request, a *attempt, v *
 	}
 	if v.Silent && a.mayBeSilent(before) {
 		return h.issue(w, r, a, user, decision{
-			nonce: oauth.RandomToken(32), asked: began, silent: true,
+			nonce: oauth.RandomToken(32), asked: began, silent: true, pushed: v.Pushed,
 		})
 	}
 	if a.prompt.Has(promptNone) {
@@ -70,11 +100,12 @@ func (h *Handler) remembered(ctx context.Context, a *attempt, user *login.User) 
 }
 
 // mayBeSilent reports whether a remembered consent answers the request by
-// itself: same person, client and resource, every scope covered, no change in
-// what makes the client secure (CONS-13), and a client of which an impostor
-// cannot simply claim the name (CONS-05).
+// itself: same person, client and resource, every scope covered and nothing
+// beside scopes asked for (AUTHZ-26), no change in what makes the client secure
+// (CONS-13), and a client of which an impostor cannot simply claim the name
+// (CONS-05).
 func (a *attempt) mayBeSilent(before store.Consent) bool {
-	if before.Given.IsZero() || a.prompt.Has(promptConsent) {
+	if before.Given.IsZero() || a.prompt.Has(promptConsent) || a.details.JSON != "" {
 		return false
 	}
 	if before.SecurityDigest != a.client.SecurityDigest || !a.resource.Expand(before.Scopes).Covers(a.scopes) {

@@ -20,6 +20,7 @@ import (
 	"github.com/bonafide-id/bonafide/cimd"
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/directory"
+	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/internal/login"
 	"github.com/bonafide-id/bonafide/internal/policy"
 	"github.com/bonafide-id/bonafide/internal/store"
@@ -103,6 +104,10 @@ type shelf struct {
 	policy  *policy.Set
 	logo    []byte
 	fetches int
+
+	keys    map[string][]jose.Key
+	noKeys  error
+	lookups int // of keys
 }
 
 func (s *shelf) Find(ctx context.Context, id string, mayFetch bool) (*directory.Client, error) {
@@ -140,6 +145,20 @@ func (s *shelf) Find(ctx context.Context, id string, mayFetch bool) (*directory.
 	return &directory.Client{ID: id, Source: directory.SourceCIMD, Name: doc.Name, Host: doc.ID.Host(), Doc: doc,
 		RedirectURIs: doc.RedirectURIs, GrantTypes: doc.GrantTypes, AuthMethods: doc.AuthMethods, Scopes: scopes, HasScopes: doc.HasScope,
 		Policy: s.policy, Decision: dec, SecurityDigest: doc.SecurityDigest, Version: row.Version, FirstSeen: !known}, nil
+}
+
+func (s *shelf) Keys(_ context.Context, c *directory.Client, _ string) (jose.Set, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lookups++
+	if s.noKeys != nil {
+		return jose.Set{}, s.noKeys
+	}
+	raw, err := jose.MarshalSet(s.keys[c.ID]...)
+	if err != nil {
+		return jose.Set{}, err
+	}
+	return jose.ParseSet(raw, jose.SetLimits{})
 }
 
 func (s *shelf) Logo(context.Context, string) ([]byte, error) {
@@ -215,6 +234,12 @@ func testPolicy() *policy.Set {
 				{Name: "issues:read", Title: "read issues", Description: "Can see the issues that you can see.", Tools: []string{"list_issues", "get_issue"}},
 				{Name: "issues:write", Title: "create issues", Description: "Can open issues in your name.", Tools: []string{"create_issue"}, Implies: []string{"issues:read"}},
 				{Name: "admin", Title: "change settings"},
+			}, Details: []policy.DetailType{
+				{Type: "repository", Title: "work in one repository", Description: "Stays inside of it.", Fields: []policy.DetailField{
+					{Name: "repository", Title: "Repository", Required: true},
+					{Name: "actions", Title: "It may", Values: []string{"read", "write"}, Many: true},
+				}},
+				{Type: "settings", Title: "change one setting", Scope: "admin"},
 			}},
 			{ID: "https://other.example.com/mcp", Name: "Other tools", Default: oauth.Scopes{"x"}, Scopes: []policy.Scope{{Name: "x", Title: "do x"}}},
 		},

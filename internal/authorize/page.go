@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/directory"
+	"github.com/bonafide-id/bonafide/internal/policy"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
@@ -66,6 +67,7 @@ type proof struct{ Class, Text string }
 type permission struct {
 	Title, Description string
 	Tools              []string
+	Particulars        []policy.DetailFact
 }
 
 // fact is a line of the details. Code is set in the letters of code.
@@ -98,7 +100,7 @@ func plainly(code oauth.Code) string {
 		return "The app and this server have no way in common for the app to connect."
 	case oauth.InvalidTarget:
 		return "The app asked for a service that is not here, or not for it."
-	case oauth.InvalidScope:
+	case oauth.InvalidScope, oauth.InvalidDetails:
 		return "The app asked for permissions that do not exist here, or not for it."
 	}
 	return "The app asked for something in a way we cannot accept."
@@ -168,7 +170,8 @@ func (a *attempt) proof(brand string) proof {
 }
 
 // permissions says in words what is asked for, with what it includes, apart from
-// what the person has already agreed to while the client was the same.
+// what the person has already agreed to while the client was the same. What is
+// asked for beside scopes is always new: it is remembered by nobody (AUTHZ-26).
 func (a *attempt) permissions(before store.Consent) (have, fresh []permission) {
 	var granted oauth.Scopes
 	if before.SecurityDigest == a.client.SecurityDigest {
@@ -182,12 +185,15 @@ func (a *attempt) permissions(before store.Consent) (have, fresh []permission) {
 			fresh = append(fresh, p)
 		}
 	}
+	for _, d := range a.details.Entries {
+		fresh = append(fresh, permission{Title: d.Type.Title, Description: d.Type.Description, Particulars: d.Facts})
+	}
 	return have, fresh
 }
 
 func (a *attempt) permission(name string) permission {
 	if sc, ok := a.resource.Scope(name); ok {
-		p := permission{sc.Title, sc.Description, sc.Tools}
+		p := permission{Title: sc.Title, Description: sc.Description, Tools: sc.Tools}
 		if p.Title == "" {
 			p.Title = name
 		}
@@ -254,6 +260,9 @@ func (h *Handler) facts(r *http.Request, a *attempt, now time.Time) []fact {
 		fact{Name: "Answer to", Text: a.redirect, Code: true},
 		fact{Name: "Service", Text: a.resource.ID, Code: true},
 		fact{Name: "Scopes", Text: a.scopes.String(), Code: true})
+	if a.details.JSON != "" {
+		out = append(out, fact{Name: "Particulars", Text: a.details.JSON, Code: true})
+	}
 	if len(a.dropped) > 0 {
 		out = append(out, fact{Name: "Left out", Text: a.dropped.String(), Code: true})
 	}

@@ -91,7 +91,10 @@ func (s *Set) checkRule(r *Rule) error {
 			return fmt.Errorf("resource %s is not among the resources", id)
 		}
 	}
-	known := []string{oauth.MethodNone, oauth.MethodPrivateKeyJWT, oauth.MethodSecretBasic, oauth.MethodSecretPost}
+	known := []string{
+		oauth.MethodNone, oauth.MethodPrivateKeyJWT, oauth.MethodSecretBasic, oauth.MethodSecretPost,
+		oauth.MethodSelfSignedTLS, oauth.MethodAttestation, oauth.MethodAttestationDPoP,
+	}
 	for _, m := range r.Methods {
 		if !slices.Contains(known, m) {
 			return fmt.Errorf("method %q is not known; the methods are %s", m, strings.Join(known, ", "))
@@ -110,7 +113,7 @@ func (r *Rule) checkProof() error {
 	}
 	switch {
 	case !r.FAPI:
-	case slices.Contains(r.Methods, oauth.MethodNone), slices.Contains(r.Methods, oauth.MethodSecretBasic), slices.Contains(r.Methods, oauth.MethodSecretPost):
+	case slices.ContainsFunc(r.Methods, func(m string) bool { return !slices.Contains(fapiMethods, m) }):
 		return fmt.Errorf("fapi is for clients that prove themselves with a key or a certificate; leave the other methods out")
 	case r.Device != nil && *r.Device:
 		return fmt.Errorf("fapi leaves no device flow; leave device out")
@@ -215,5 +218,5 @@ func (r *Resource) check() error {
 			return fmt.Errorf("resource %s: default scope %s is not among its scopes", r.ID, t)
 		}
 	}
-	return nil
+	return r.checkDetails()
 }

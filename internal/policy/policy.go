@@ -129,7 +129,12 @@ func (d Decision) MayUse(resource string) bool { return within(d.Resources, reso
 func (d Decision) MayGrant(grant string) bool { return within(d.Grants, grant) }
 
 // MayAuthenticate reports whether the decision accepts the authentication method.
-func (d Decision) MayAuthenticate(method string) bool { return within(d.Methods, method) }
+// FAPI 2.0 leaves keys and certificates (section 5.3.2.1).
+func (d Decision) MayAuthenticate(method string) bool {
+	return within(d.Methods, method) && (!d.FAPI || slices.Contains(fapiMethods, method))
+}
+
+var fapiMethods = []string{oauth.MethodPrivateKeyJWT, oauth.MethodSelfSignedTLS, oauth.MethodTLS}
 
 // Names reports whether a rule names the client and lists the grant type among
 // its grants. A grant that no person agrees to is given to a client with a

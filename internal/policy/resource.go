@@ -13,6 +13,7 @@ type Resource struct {
 	Aliases []string // other spellings that clients use, such as one with a trailing slash
 	Scopes  []Scope
 	Default oauth.Scopes // granted to a request that names no scope
+	Details []DetailType // types of authorization_details (RFC 9396)
 
 	// IntrospectionSecret is the hex SHA-256 of the secret with which the
 	// resource may ask for the state of its own tokens; empty means it may not.

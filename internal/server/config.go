@@ -65,6 +65,11 @@ type Config struct {
 	UnknownScopes string `yaml:"unknown_scopes"`
 
 	Policy PolicyConfig `yaml:"policy"`
+	PAR    PARConfig    `yaml:"par"`
+
+	DPoP        DPoPConfig        `yaml:"dpop"`
+	Attestation AttestationConfig `yaml:"attestation"`
+	MTLS        MTLSConfig        `yaml:"mtls"`
 
 	// Dev relaxes what stands between a developer and a first sign-in: issuers
 	// and documents on loopback. It only works when every listener is on
@@ -161,6 +166,8 @@ func Defaults() Config {
 		Sessions:      SessionConfig{Idle: 12 * time.Hour, Absolute: 7 * 24 * time.Hour},
 		UnknownScopes: "drop",
 		Policy:        PolicyConfig{Default: "ask"},
+		PAR:           PARConfig{Life: time.Minute},
+		Attestation:   defaultAttestation(),
 	}
 }
 
@@ -269,6 +276,12 @@ func (c *Config) check() error {
 	}
 	if c.Tokens.RefreshGrace < 0 || c.Tokens.RefreshGrace > 30*time.Second {
 		return errors.New("tokens.refresh_grace: between 0s and 30s")
+	}
+	if err := c.checkProofs(); err != nil {
+		return err
+	}
+	if err := c.PAR.check(); err != nil {
+		return err
 	}
 	if _, err := c.PolicySet(); err != nil {
 		return err

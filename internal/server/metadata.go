@@ -22,7 +22,7 @@ const metadataLife = time.Minute
 func (s *Server) metadata() *oauth.ServerMetadata {
 	at := s.edge.URL
 	set := s.directory.Policy()
-	methods := []string{oauth.MethodNone, oauth.MethodPrivateKeyJWT, oauth.MethodSecretBasic, oauth.MethodSecretPost}
+	methods := append(s.cfg.clientMethods(), oauth.MethodSecretBasic, oauth.MethodSecretPost)
 	m := &oauth.ServerMetadata{
 		Issuer:                s.cfg.Issuer,
 		AuthorizationEndpoint: at("/authorize"),
@@ -49,6 +49,9 @@ func (s *Server) metadata() *oauth.ServerMetadata {
 		ClaimsSupported:       []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash"},
 		UserinfoEndpoint:      at("/userinfo"),
 	}
+	m.PushedRequestEndpoint, m.RequirePushed = at("/par"), s.cfg.PAR.Required
+	m.RequestParameterSupported, m.RequestObjectSigningAlgs = true, jose.Accepted
+	m.DetailTypes = set.DetailTypes()
 	for _, r := range set.Resources {
 		m.ProtectedResources = append(m.ProtectedResources, r.ID)
 		if r.IntrospectionSecret != "" && m.IntrospectionEndpoint == "" {
@@ -57,6 +60,7 @@ func (s *Server) metadata() *oauth.ServerMetadata {
 			m.IntrospectionSigningAlgs = s.keys.Algorithms()
 		}
 	}
+	s.describeProofs(m)
 	return m
 }
 

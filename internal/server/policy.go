@@ -18,6 +18,28 @@ type ResourceConfig struct {
 	// IntrospectionSecretSHA256 is the hex SHA-256 of the secret with which the
 	// resource may introspect its tokens.
 	IntrospectionSecretSHA256 string `yaml:"introspection_secret_sha256"`
+	// Details are the types of authorization_details that the server knows.
+	Details []DetailConfig `yaml:"details"`
+}
+
+// DetailConfig is one type of authorization_details (RFC 9396).
+type DetailConfig struct {
+	Type        string              `yaml:"type"`
+	Title       string              `yaml:"title"`
+	Description string              `yaml:"description"`
+	Scope       string              `yaml:"scope"` // that a request must have with it
+	Fields      []DetailFieldConfig `yaml:"fields"`
+}
+
+// DetailFieldConfig is one particular of such a type.
+type DetailFieldConfig struct {
+	Name     string   `yaml:"name"`
+	Title    string   `yaml:"title"`
+	Kind     string   `yaml:"kind"`   // text (the default), number or boolean
+	Values   []string `yaml:"values"` // the only texts there are
+	Many     bool     `yaml:"many"`
+	Required bool     `yaml:"required"`
+	Max      int      `yaml:"max"` // characters of a text
 }
 
 // ScopeConfig is one permission, for programs and for people.
@@ -80,6 +102,9 @@ func (c *Config) PolicySet() (*policy.Set, error) {
 		for _, sc := range r.Scopes {
 			res.Scopes = append(res.Scopes, policy.Scope(sc))
 		}
+		for _, d := range r.Details {
+			res.Details = append(res.Details, d.detailType())
+		}
 		s.Resources = append(s.Resources, res)
 	}
 	if s.DefaultResource == "" && len(s.Resources) == 1 {
@@ -105,4 +130,12 @@ func (c *Config) PolicySet() (*policy.Set, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+func (d DetailConfig) detailType() policy.DetailType {
+	t := policy.DetailType{Type: d.Type, Title: d.Title, Description: d.Description, Scope: d.Scope}
+	for _, f := range d.Fields {
+		t.Fields = append(t.Fields, policy.DetailField(f))
+	}
+	return t
 }

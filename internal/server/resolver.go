@@ -45,7 +45,8 @@ func (c *Config) Resolver() (cimd.Config, error) {
 		reserved = append(append(reserved, r.ID), r.Aliases...)
 	}
 	return cimd.Config{
-		Profile: cimd.Profile(d.Profile),
+		Profile:   cimd.Profile(d.Profile),
+		Supported: cimd.Supported{AuthMethods: c.clientMethods()},
 		URL: cimd.URLRules{
 			AllowQuery: d.AllowQuery, AllowRootPath: d.AllowRootPath, AllowTestNames: d.AllowTestNames,
 			Loopback: c.Dev, Ports: ports, Private: d.Egress.PrivateURLs,

@@ -23,18 +23,24 @@ func (s *Server) buildEndpoints(master []byte) (err error) {
 	}); err != nil {
 		return err
 	}
+	clients, err := s.proofs(clientauth.Config{
+		Issuer: cfg.Issuer, Directory: s.directory, Spender: s.store, Now: s.opts.Now, Audit: s.audit,
+	}, master)
+	if err != nil {
+		return err
+	}
+	auth, err := clientauth.New(clients)
+	if err != nil {
+		return err
+	}
+	s.clients = auth
 	if s.authorize, err = authorize.New(authorize.Config{
 		Issuer: cfg.Issuer, Directory: s.directory, Store: s.store, SignIn: s.login,
 		Edge: s.edge, Sealer: sealer, Audit: s.audit,
 		FetchBeforeSignIn: cfg.CIMD.Fetch == "at_once", RefuseUnknownScopes: cfg.UnknownScopes == "refuse",
-		CodeLife: cfg.Tokens.Code, Logger: s.log, Now: s.opts.Now,
+		CodeLife: cfg.Tokens.Code, Clients: auth, RequirePAR: cfg.PAR.Required, PushLife: cfg.PAR.Life, Hints: s.keys, Certificates: cfg.MTLS.On(),
+		Logger: s.log, Now: s.opts.Now,
 	}); err != nil {
-		return err
-	}
-	auth, err := clientauth.New(clientauth.Config{
-		Issuer: cfg.Issuer, Directory: s.directory, Spender: s.store, Now: s.opts.Now, Audit: s.audit,
-	})
-	if err != nil {
 		return err
 	}
 	if s.token, err = token.New(token.Config{
@@ -63,10 +69,13 @@ func (s *Server) mount() {
 	mux.Handle(e.Path("/token"), post(s.token.Token))
 	mux.Handle(e.Path("/revoke"), post(s.token.Revoke))
 	mux.Handle(e.Path("/introspect"), post(s.token.Introspect))
+	if s.challenges() {
+		mux.Handle(e.Path("/challenge"), post(s.clients.Challenge))
+	}
 	mux.Handle(e.Path("/userinfo"), e.API(web.Only(s.token.Userinfo, http.MethodGet, http.MethodPost)))
 
 	var routes []web.Route
-	routes = append(routes, s.authorize.Routes()...) // /authorize, /authorize/resume, /consent, /logo
+	routes = append(routes, s.authorize.Routes()...) // /authorize, /authorize/resume, /par, /consent, /logo
 	routes = append(routes, s.login.Routes()...)     // /login, /logout
 	routes = append(routes, e.Routes()...)           // /assets/...
 	for _, r := range routes {

@@ -161,11 +161,13 @@ func (s *Server) certificates() (*tls.Config, error) {
 		return nil, err
 	}
 	s.cert.Store(&pair)
-	return &tls.Config{
+	config := &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     []string{"h2", "http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil },
-	}, nil
+	}
+	s.cfg.askForCertificates(config)
+	return config, nil
 }
 
 // certificate reads the pair that the configuration names.

@@ -13,6 +13,7 @@ import (
 	"github.com/bonafide-id/bonafide/cimd"
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/authorize"
+	"github.com/bonafide-id/bonafide/internal/clientauth"
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/keyring"
 	"github.com/bonafide-id/bonafide/internal/login"
@@ -44,6 +45,7 @@ type Server struct {
 	keys      *keyring.Ring
 	login     *login.Login
 	authorize *authorize.Handler
+	clients   *clientauth.Authenticator
 	token     *token.Handler
 	mux       *http.ServeMux
 	cert      certificate

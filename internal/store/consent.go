@@ -78,7 +78,8 @@ func (a *Answer) fits() error {
 
 // agree carries out what every yes has in common: who answers and which client
 // may profit is checked, the consent is remembered if asked for and the grant
-// written. Until it is redeemed the grant is tied to no key and ends at expires.
+// written. Until it is redeemed it ends at expires and is tied to no key but that
+// of the attested instance that pushed the request (ATT-09).
 func (t *tx) agree(a Answer, g Grant, expires, now time.Time) (err error) {
 	if g.SID, err = t.mayAnswer(a, now); err != nil {
 		return err
@@ -94,7 +95,7 @@ func (t *tx) agree(a Answer, g Grant, expires, now time.Time) (err error) {
 			return err
 		}
 	}
-	g.AuthMethod, g.KeyThumbprint, g.JKT, g.InstanceJKT, g.CertThumbprint = "", "", "", "", ""
+	g.AuthMethod, g.KeyThumbprint, g.JKT, g.CertThumbprint = "", "", "", ""
 	return t.insertGrant(g, expires, now)
 }
 

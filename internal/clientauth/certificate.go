@@ -80,12 +80,12 @@ func (a *Authenticator) shown(c *Client, q *Request) error {
 
 // CertificateThumbprint returns the x5t#S256 of the certificate that came with a
 // request, or "": for endpoints that take tokens which may be bound to one.
-func (a *Authenticator) CertificateThumbprint(r *http.Request) (string, error) {
+func (a *Authenticator) CertificateThumbprint(r *http.Request) string {
 	cert, err := a.certificate(&Request{http: r})
 	if err != nil || cert == nil {
-		return "", err
+		return ""
 	}
-	return thumbprint(cert), nil
+	return thumbprint(cert)
 }
 
 func thumbprint(cert *x509.Certificate) string {

@@ -47,6 +47,7 @@ var floors = map[string]int{
 var annexes = map[string]string{
 	"cimd/cimdtest":                  "cimd",
 	"internal/store/storetest":       "internal/store",
+	"internal/store/pgtest":          "internal/store",
 	"resource/resourcemcp":           "resource",
 	"internal/housetest":             "internal/server",
 	"internal/housetest/count":       "internal/server",
@@ -64,6 +65,7 @@ var onlyIn = map[string]struct{ room, why string }{
 	"github.com/go-jose/go-jose/v4": {"internal/jose", "one place decides about algorithms and keys"},
 	"database/sql":                  {"internal/store", "single use and commits are decided in the store"},
 	"modernc.org/sqlite":            {"internal/store", "single use and commits are decided in the store"},
+	"github.com/jackc/pgx/v5":       {"internal/store", "single use and commits are decided in the store"},
 	"github.com/pressly/goose/v3":   {"internal/store", "migrations belong to the store"},
 	"code.dny.dev/ssrf":             {"internal/safehttp", "one guard decides which addresses are dialled"},
 	"unsafe":                        {"", "nothing here needs it"},

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
-scripts/need.sh gcc chromium || exit 1
+scripts/need.sh gcc chromium initdb || exit 1
 
 echo "make test: go vet"
 go vet ./... || exit 1

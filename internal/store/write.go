@@ -26,19 +26,19 @@ type Store struct {
 	now      func() time.Time
 	log      *slog.Logger
 	postgres bool
-	address  string // of PostgreSQL
-	writes  *sql.DB // one connection, owned by the writer goroutine
-	reads   *sql.DB
-	stmts   stmtCache // of reads
-	places  places    // of refresh tokens just found
-	queue   chan *job
-	closing chan struct{} // closed by Close
-	stopped chan struct{} // closed by the writer when no job will run any more
-	closed  atomic.Bool
-	moved   moved                                  // whether the clock was, for Prune
-	passed  func(from, to time.Time) time.Duration // monotonic; a test has its own
-	waits   time.Duration                          // patience; a test has its own
-	signals signals                                // to those who watch
+	address  string  // of PostgreSQL
+	writes   *sql.DB // one connection, owned by the writer goroutine
+	reads    *sql.DB
+	stmts    stmtCache // of reads
+	places   places    // of refresh tokens just found
+	queue    chan *job
+	closing  chan struct{} // closed by Close
+	stopped  chan struct{} // closed by the writer when no job will run any more
+	closed   atomic.Bool
+	moved    moved                                  // whether the clock was, for Prune
+	passed   func(from, to time.Time) time.Duration // monotonic; a test has its own
+	waits    time.Duration                          // patience; a test has its own
+	signals  signals                                // to those who watch
 
 	jobs, commits, retries atomic.Uint64
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/internal/store/pgtest"
 	"github.com/bonafide-id/bonafide/internal/store/storetest"
 )
 
@@ -122,9 +123,24 @@ func (f forgetful) SetClientState(ctx context.Context, id, state, reason string,
 }
 
 func TestKnownBadStoresAreCaught(t *testing.T) {
-	open := func(ctx context.Context, dir string) (storetest.Store, error) {
-		return store.Open(ctx, store.Config{Path: filepath.Join(dir, "bonafide.db")})
+	engines := map[string]storetest.Open{
+		"SQLite": func(ctx context.Context, dir string) (storetest.Store, error) {
+			return store.Open(ctx, store.Config{Path: filepath.Join(dir, "bonafide.db")})
+		},
+		"PostgreSQL": func(ctx context.Context, _ string) (storetest.Store, error) {
+			address, err := pgtest.Shared(t).Copy(ctx, "bonafide", storetest.Migrate)
+			if err != nil {
+				return nil, err
+			}
+			return store.Open(ctx, store.Config{Path: address})
+		},
 	}
+	for name, open := range engines {
+		t.Run(name, func(t *testing.T) { areCaught(t, open) })
+	}
+}
+
+func areCaught(t *testing.T, open storetest.Open) {
 	bad := []struct {
 		name   string
 		spoil  func(storetest.Store) storetest.Store

@@ -20,6 +20,7 @@ type ServerMetadata struct {
 	ResponseTypesSupported        []string `json:"response_types_supported"`
 	ResponseModesSupported        []string `json:"response_modes_supported,omitempty"`
 	GrantTypesSupported           []string `json:"grant_types_supported,omitempty"`
+	GrantProfiles                 []string `json:"authorization_grant_profiles_supported,omitempty"` // ID-JAG
 	TokenAuthMethods              []string `json:"token_endpoint_auth_methods_supported,omitempty"`
 	TokenAuthSigningAlgs          []string `json:"token_endpoint_auth_signing_alg_values_supported,omitempty"`
 	RevocationAuthMethods         []string `json:"revocation_endpoint_auth_methods_supported,omitempty"`

@@ -67,6 +67,9 @@ type Config struct {
 	Policy PolicyConfig `yaml:"policy"`
 	PAR    PARConfig    `yaml:"par"`
 
+	IDJAG    IDJAGConfig    `yaml:"id_jag"`
+	Exchange ExchangeConfig `yaml:"token_exchange"`
+
 	DPoP        DPoPConfig        `yaml:"dpop"`
 	Attestation AttestationConfig `yaml:"attestation"`
 	MTLS        MTLSConfig        `yaml:"mtls"`
@@ -283,10 +286,11 @@ func (c *Config) check() error {
 	if err := c.PAR.check(); err != nil {
 		return err
 	}
-	if _, err := c.PolicySet(); err != nil {
+	set, err := c.PolicySet()
+	if err != nil {
 		return err
 	}
-	return nil
+	return errors.Join(c.IDJAG.check(), c.Exchange.check(set))
 }
 
 // plainPath is a path that no router, proxy or browser writes in another way.

@@ -14,6 +14,13 @@ import (
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
+// grantTypes are the grant types that work under the configuration: what a
+// document may name here, and what the metadata lists (META-10).
+func (c *Config) grantTypes() []string {
+	t := token.Config{IDJAG: make([]token.TrustedIssuer, len(c.IDJAG.Issuers)), Exchange: c.Exchange.rules()}
+	return t.GrantTypes()
+}
+
 // IDJAGConfig is about identity assertions (ID-JAG): an identity provider vouches
 // for a person, and a client gets a token without a sign-in here.
 type IDJAGConfig struct {

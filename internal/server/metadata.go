@@ -33,7 +33,7 @@ func (s *Server) metadata() *oauth.ServerMetadata {
 		ScopesSupported:               scopeNames(set),
 		ResponseTypesSupported:        []string{"code"},
 		ResponseModesSupported:        []string{"query"},
-		GrantTypesSupported:           []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken},
+		GrantTypesSupported:           s.token.GrantTypes(),
 		TokenAuthMethods:              methods, // none first: some clients take the first (META-06)
 		TokenAuthSigningAlgs:          jose.Accepted,
 		RevocationAuthMethods:         methods,
@@ -61,6 +61,9 @@ func (s *Server) metadata() *oauth.ServerMetadata {
 		}
 	}
 	s.describeProofs(m)
+	if len(s.cfg.IDJAG.Issuers) > 0 { // whom it trusts is not said (META-14)
+		m.GrantProfiles = []string{oauth.ProfileIDJAG}
+	}
 	return m
 }
 

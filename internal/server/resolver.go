@@ -46,7 +46,7 @@ func (c *Config) Resolver() (cimd.Config, error) {
 	}
 	return cimd.Config{
 		Profile:   cimd.Profile(d.Profile),
-		Supported: cimd.Supported{AuthMethods: c.clientMethods()},
+		Supported: cimd.Supported{AuthMethods: c.clientMethods(), GrantTypes: c.grantTypes()},
 		URL: cimd.URLRules{
 			AllowQuery: d.AllowQuery, AllowRootPath: d.AllowRootPath, AllowTestNames: d.AllowTestNames,
 			Loopback: c.Dev, Ports: ports, Private: d.Egress.PrivateURLs,

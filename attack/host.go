@@ -73,6 +73,7 @@ type host struct {
 	requests []received
 	paths    map[string]func(n int) response
 	counts   map[string]int
+	any      func(path string) response // for paths where nothing else stands
 	wire     func(net.Conn)
 	config   *tls.Config
 	down     bool
@@ -164,8 +165,8 @@ func (h *host) speak(c *tls.Conn, n int) {
 		h.mu.Lock()
 		h.requests = append(h.requests, received{path, req.Method, req.Header, string(body), n})
 		script := h.paths[path]
-		if script == nil {
-			script = h.paths["*"]
+		if any := h.any; script == nil && any != nil {
+			script = func(int) response { return any(path) }
 		}
 		k := h.counts[path]
 		h.counts[path]++

@@ -244,3 +244,11 @@ func (k *keyed) redeem(code, assertion string, more ...string) reply {
 func (k *keyed) auth(assertion string) reply {
 	return k.s.post("/revoke", values(with(assertion, "token", "unknown")...))
 }
+
+func compact(v any) string {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(raw)
+}

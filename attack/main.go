@@ -26,6 +26,7 @@ func run() int {
 	verbose := flag.Bool("v", false, "print every case")
 	flag.Parse()
 	began := time.Now()
+	busy()
 	dir, err := os.MkdirTemp("", "bonafide-attack-")
 	if err != nil {
 		return failed(err)

@@ -10,7 +10,7 @@ if [ "$(id -u)" != 0 ]; then
   echo "attack: a network namespace needs root; run this with sudo" >&2
   exit 1
 fi
-export PATH="$PATH:/usr/sbin:/sbin"
+export PATH="$PATH:/usr/sbin:/sbin:$(echo /usr/lib/postgresql/*/bin | tr ' ' :)"
 ../scripts/need.sh ip unshare initdb || exit 1
 
 mkdir -p out

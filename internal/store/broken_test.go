@@ -26,7 +26,7 @@ func verbs() []verb {
 			Client: &Client{ID: id, Source: SourceCIMD}, Document: &Document{ClientID: id, Digest: digest, Body: []byte("{}")},
 			Grant: Grant{ID: "grant" + name, UserID: "u1", ClientID: id}, Code: Code{Hash: HashOf("c" + name), Expires: later}}
 	}
-	return []verb{
+	return append(protocolVerbs(), []verb{
 		{"AnswerConsent", func(ctx context.Context, s *Store) error { return s.AnswerConsent(ctx, answer("1", "d1"), noon) }},
 		{"AnswerConsent again", func(ctx context.Context, s *Store) error { return s.AnswerConsent(ctx, answer("2", "d2"), noon) }},
 		{"AnswerConsent without a client", func(ctx context.Context, s *Store) error {
@@ -112,11 +112,11 @@ func verbs() []verb {
 		{"Events", func(ctx context.Context, s *Store) error { _, err := s.Events(ctx, EventQuery{}); return err }},
 		{"VerifyEvents", func(ctx context.Context, s *Store) error { _, _, err := s.VerifyEvents(ctx); return err }},
 		{"Prune", func(ctx context.Context, s *Store) error { _, err := s.Prune(ctx, noon); return err }},
-	}
+	}...)
 }
 
 func TestBrokenDatabase(t *testing.T) {
-	facts := []error{ErrNotFound, ErrSpent, ErrExpired, ErrConflict, ErrEnded, ErrBlocked}
+	facts := []error{ErrNotFound, ErrSpent, ErrExpired, ErrConflict, ErrEnded, ErrBlocked, ErrBusy, ErrTooFast}
 	t.Run("every verb succeeds on a store in good order", func(t *testing.T) {
 		s := open(t)
 		seed(t, s)
@@ -149,7 +149,8 @@ func TestBrokenDatabase(t *testing.T) {
 	// Each table goes missing in turn, before each verb: whatever the verb then
 	// says, it is not a fact about what it was asked for.
 	for _, table := range []string{"users", "sessions", "clients", "documents", "cache", "consents", "consent_nonces",
-		"grants", "codes", "refresh_tokens", "spent_ids", "denied_tokens", "signing_keys", "audit"} {
+		"grants", "codes", "refresh_tokens", "spent_ids", "denied_tokens", "signing_keys", "audit",
+		"pushed_requests", "device_codes", "identities"} {
 		t.Run("URL-15, mistake 35: without the table "+table+" nothing is called unknown or spent", func(t *testing.T) {
 			s := open(t)
 			seed(t, s)

@@ -147,7 +147,7 @@ func (t *tx) list(each func(scan func(...any) error) error, query string, args .
 	if err != nil {
 		return err
 	}
-	rows, err := s.Query(args...)
+	rows, err := s.QueryContext(t.ctx, args...)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -12,32 +13,30 @@ func TestPlans(t *testing.T) {
 	s := open(t)
 	seed(t, s)
 	family(t, s, "f")
-	ctx := t.Context()
-	_, _, _ = s.FindRefresh(ctx, HashOf("f/1"), noon)
-	_, _ = s.FindCode(ctx, HashOf("codef"), noon)
-	_, _, _ = s.FindSession(ctx, HashOf("session"), noon)
-	_, _ = s.GrantActive(ctx, "x")
-	_, _ = s.Client(ctx, "x")
-	_, _ = s.Document(ctx, "x")
-	_, _ = s.Consent(ctx, "u1", "x", "y")
-	_, _ = s.TokenDenied(ctx, "x")
-	_, _, _ = s.LoadCache(ctx, "x")
-	_, _ = s.UserByName(ctx, "x")
-	_, _ = s.UserByID(ctx, "x")
-	_, _ = s.Users(ctx, "x", 1)
-	_, _ = s.Clients(ctx, "x", 1)
-	_, _ = s.Documents(ctx, "x", 1)
-	_, _ = s.Grants(ctx, "u1", "", 1)
-	_, _ = s.Grants(ctx, "", "", 1)
-	_, _ = s.Events(ctx, EventQuery{Type: "x"})
-	_, _ = s.Events(ctx, EventQuery{Ref: "x"})
+	for _, v := range verbs() {
+		if err := v.call(t.Context(), s); err != nil {
+			t.Fatalf("%s: %v", v.name, err)
+		}
+	}
+	_, _ = s.Grants(t.Context(), "", "", 1)
+	_, _ = s.Events(t.Context(), EventQuery{Type: "x"})
+	_, _ = s.Events(t.Context(), EventQuery{Ref: "x"})
 	var queries []string
 	s.stmts.m.Range(func(q, _ any) bool {
 		queries = append(queries, q.(string))
 		return true
 	})
-	if len(queries) < 17 {
-		t.Fatalf("only %d statements were prepared", len(queries))
+	reads := len(queries)
+	err := s.write(t.Context(), func(tx *tx) error {
+		for q := range tx.stmts {
+			if word, _, _ := strings.Cut(q, " "); slices.Contains([]string{"SELECT", "INSERT", "UPDATE", "DELETE"}, word) {
+				queries = append(queries, q)
+			}
+		}
+		return nil
+	})
+	if err != nil || reads < 23 || len(queries) < reads+60 {
+		t.Fatalf("only %d reading and %d writing statements were prepared, %v", reads, len(queries)-reads, err)
 	}
 	for _, p := range prunings {
 		queries = append(queries, p.query)
@@ -61,6 +60,14 @@ func TestPlans(t *testing.T) {
 			var detail string
 			if err := rows.Scan(&a, &b, &c, &detail); err != nil {
 				t.Fatal(err)
+			}
+			switch detail {
+			case "SCAN signing_keys", "SCAN live": // a handful of rows; what was counted just now
+				continue
+			case "SCAN audit":
+				if strings.HasSuffix(q, "ORDER BY seq DESC LIMIT 1") {
+					continue // the newest
+				}
 			}
 			if strings.HasPrefix(detail, "SCAN ") || strings.Contains(detail, "TEMP B-TREE") {
 				t.Errorf("%s\n%s", detail, q)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +25,11 @@ type Store interface {
 	Grants
 	Once
 	Events
+	Pushed
+	Devices
+	Openings
+	Identities
+	Dynamic
 	Close() error
 }
 
@@ -108,7 +114,7 @@ type House struct {
 
 // Checks returns the whole contract.
 func Checks() []Check {
-	return append(append(append([]Check{}, onceChecks...), tokenChecks...), ruleChecks...)
+	return slices.Concat(onceChecks, protocolOnceChecks, tokenChecks, ruleChecks, deviceChecks, protocolChecks, dynamicChecks)
 }
 
 // Run holds a store against the contract.

@@ -157,7 +157,7 @@ func TestDocumentsThatAreTolerated(t *testing.T) {
 				t.Error(a.Raw)
 			}
 			local(t, john.Visit(h.Authorize("client_id", id, "redirect_uri", "https://evil.test/cb")), 400)
-			for _, grant := range []string{"implicit", "password", "client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"} {
+			for _, grant := range []string{"implicit", "password", "urn:ietf:params:oauth:grant-type:token-exchange"} {
 				h.Post("/token", CodeForm("x", "client_id", id, "grant_type", grant)).check(t, 400, "unsupported_grant_type")
 			}
 		})

@@ -40,6 +40,8 @@ type people struct {
 	strangers map[string]*directory.Client
 	keys      map[string]jose.Set
 	asked     int
+	found     int
+	refusal   error // of Find
 	err       error // of Stored
 	keysErr   error
 }
@@ -59,6 +61,10 @@ func (p *people) Stored(_ context.Context, id string) (*directory.Client, error)
 
 // Find knows the strangers as well.
 func (p *people) Find(ctx context.Context, id string, mayFetch bool) (*directory.Client, error) {
+	p.found++
+	if p.refusal != nil {
+		return nil, p.refusal
+	}
 	if c, ok := p.strangers[id]; ok && mayFetch {
 		return c, nil
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/bonafide-id/bonafide/oauth"
 	gojose "github.com/go-jose/go-jose/v4"
 )
 
@@ -73,14 +74,33 @@ func (p Private) GoString() string { return p.String() }
 // Sign returns claims as a compact JWS whose header holds alg, kid and, unless
 // it is empty, typ. The claims have to encode to a JSON object.
 func (p Private) Sign(typ string, claims any) (string, error) {
-	if p.signer == nil {
-		return "", errors.New("sign token: no key")
-	}
-	head, err := json.Marshal(struct {
+	return p.seal(struct {
 		Alg string `json:"alg"`
 		KID string `json:"kid"`
 		Typ string `json:"typ,omitempty"`
-	}{p.key.alg, p.key.kid, typ})
+	}{p.key.alg, p.key.kid, typ}, claims)
+}
+
+// SignProof returns claims as a DPoP proof: a compact JWS whose header holds typ,
+// alg and the public half of the key (RFC 9449 section 4.2). The claims are the
+// caller's: jti, htm, htu, iat, and ath and nonce where they belong.
+func (p Private) SignProof(claims any) (string, error) {
+	public, err := gojose.JSONWebKey{Key: p.key.pub}.MarshalJSON()
+	if err != nil {
+		return "", errors.New("sign proof: no key")
+	}
+	return p.seal(struct {
+		Typ string          `json:"typ"`
+		Alg string          `json:"alg"`
+		JWK json.RawMessage `json:"jwk"`
+	}{oauth.TypDPoP, p.key.alg, public}, claims)
+}
+
+func (p Private) seal(header, claims any) (string, error) {
+	if p.signer == nil {
+		return "", errors.New("sign token: no key")
+	}
+	head, err := json.Marshal(header)
 	if err != nil {
 		return "", fmt.Errorf("sign token: %w", err)
 	}

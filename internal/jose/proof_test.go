@@ -153,6 +153,20 @@ func TestParseProof(t *testing.T) {
 			}
 		})
 	}
+	t.Run("DPOP-01 what SignProof makes", func(t *testing.T) {
+		for _, p := range testKeys() {
+			raw, err := p.SignProof(claims)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := ParseProof(raw, proofRules); err != nil || got.JKT != p.Public().Thumbprint() {
+				t.Errorf("%s: %v, %v", p.Algorithm(), got, err)
+			}
+		}
+		if _, err := (Private{}).SignProof(claims); err == nil {
+			t.Error("signed without a key")
+		}
+	})
 	t.Run("DPOP-01 the signature of another key", func(t *testing.T) {
 		other, err := Generate(ES256)
 		if err != nil {

@@ -242,6 +242,13 @@ func unstorable(err error) bool {
 	return ok && e.Code == pgUnstorable
 }
 
+// idledAway reports whether the server ended the transaction because it waited
+// for its next statement for too long.
+func idledAway(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == pgIdleTimeout
+}
+
 // pgAway reports whether the server could not do its work: it is going down, out
 // of room or connections, or gave up on a statement that took too long.
 func pgAway(e *pgconn.PgError) bool {

@@ -53,6 +53,8 @@ func (t *tx) commit() error {
 	t.before, t.committing = "", true
 	did, err := t.control(pgCommit)
 	switch {
+	case idledAway(err):
+		t.committing = false // the server had ended it before it read the commit
 	case err != nil && !transient(err):
 		return errors.Join(errOutcome, err)
 	case err == nil && did != "COMMIT":
@@ -249,7 +251,7 @@ func (s *Store) lookUp(ctx context.Context) (context.Context, context.CancelFunc
 	if !s.postgres {
 		return ctx, func() {}
 	}
-	return context.WithTimeout(ctx, pgBatch)
+	return context.WithTimeout(ctx, s.answers)
 }
 
 // list reads rows outside any transaction and calls each with a function that

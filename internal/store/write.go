@@ -73,7 +73,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{
-		now: c.Now, log: c.Logger, writes: w, reads: r, passed: monotonic, waits: patience,
+		now: c.Now, log: c.Logger, writes: w, reads: r, passed: monotonic, waits: patience, answers: pgBatch,
 		postgres: postgres, address: c.Path,
 		queue:   make(chan *job, c.Queue),
 		closing: make(chan struct{}),
@@ -195,7 +195,7 @@ func (s *Store) runBatch(w *tx, first *job) {
 	ctx := context.Background()
 	if s.postgres {
 		var done context.CancelFunc
-		ctx, done = context.WithTimeout(ctx, pgBatch)
+		ctx, done = context.WithTimeout(ctx, s.answers)
 		defer done()
 	}
 	var err error

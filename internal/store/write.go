@@ -38,6 +38,7 @@ type Store struct {
 	moved    moved                                  // whether the clock was, for Prune
 	passed   func(from, to time.Time) time.Duration // monotonic; a test has its own
 	waits    time.Duration                          // patience; a test has its own
+	answers  time.Duration                          // within which PostgreSQL has to; a test has its own
 	signals  signals                                // to those who watch
 
 	jobs, commits, retries atomic.Uint64

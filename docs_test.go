@@ -406,9 +406,17 @@ func TestDocumentsLinkToWhatIsThere(t *testing.T) {
 // The documented names of the configuration are those that exist, and all of
 // them are documented.
 func TestEveryConfigurationKeyIsDocumented(t *testing.T) {
-	src, err := os.ReadFile("internal/server/config.go")
+	var src []byte
+	files, err := filepath.Glob("internal/server/*.go")
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		src = append(src, b...)
 	}
 	whole, err := os.ReadFile("docs/operate.md")
 	if err != nil {

@@ -41,6 +41,7 @@ listen: %s
 trusted_proxies: [127.0.0.1/32]
 cimd: {enabled: true, allow_test_names: true, fetch: %s}
 tokens: {refresh_idle: %s, refresh_absolute: %s}
+audit: {keep: 2880h}
 resources:
   - id: %s
     name: Tracker

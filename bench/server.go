@@ -202,7 +202,11 @@ func (f *floors) prune(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	n, err := s.Prune(r.Context(), f.clock.now())
+	now := f.clock.now()
+	n, err := s.Prune(r.Context(), now)
+	if err == nil {
+		_, err = s.ForgetEvents(r.Context(), now.Add(-keptDays*24*time.Hour), now)
+	}
 	if err = errors.Join(err, s.Close()); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -30,11 +31,36 @@ func (a *app) eventsCommand() *cobra.Command {
 			})
 		},
 	}
+	cmd.AddCommand(a.eventsVerify())
 	cmd.Flags().StringVar(&q.Ref, "ref", "", "only events of this reference")
 	cmd.Flags().StringVar(&kind, "type", "", "only this type, such as refusal, consent, token, reuse")
 	cmd.Flags().Int64Var(&q.After, "after", 0, "only events after this sequence number")
 	cmd.Flags().IntVar(&q.Limit, "limit", 0, "at most so many; 0 is all")
 	return cmd
+}
+
+func (a *app) eventsVerify() *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify",
+		Short: "Check that no event was altered or removed but for its age",
+		Long: "Reads the whole audit log and checks that each event holds the hash over the one\n" +
+			"before it. A log that lost its newest events looks whole: keep the number that\n" +
+			"this prints, elsewhere, and compare.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				intact, broken, err := s.VerifyEvents(ctx)
+				if err != nil {
+					return err
+				}
+				if broken != 0 {
+					return fmt.Errorf("event %d does not follow the one before it: it, or one before it, was altered or removed", broken)
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "whole: %d events, each follows the one before it\n", intact)
+				return nil
+			})
+		},
+	}
 }
 
 // printEvents writes what q asks for, page by page.

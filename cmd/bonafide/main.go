@@ -89,7 +89,9 @@ func strict(cmd *cobra.Command) {
 			}
 			return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
 		}
-		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		if cmd.RunE == nil {
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
 	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error { return usage(check(cmd, args)) }
 	for _, sub := range cmd.Commands() {

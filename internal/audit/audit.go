@@ -35,6 +35,7 @@ const (
 	TypeClient        Type = "client"         // a client was registered, allowed, blocked or retired
 	TypeKey           Type = "key"            // a signing key was added or retired
 	TypeConfig        Type = "config"         // the configuration was read or changed
+	TypeRetention     Type = "retention"      // events were removed for their age
 	TypeSuppressed    Type = "suppressed"     // events of the type in Code were counted instead of written
 )
 

@@ -52,6 +52,7 @@ type Config struct {
 	CIMD     CIMDConfig       `yaml:"cimd"`
 	Tokens   TokenConfig      `yaml:"tokens"`
 	Sessions SessionConfig    `yaml:"sessions"`
+	Audit    AuditConfig      `yaml:"audit"`
 	Resource []ResourceConfig `yaml:"resources"`
 
 	// DefaultResource is the audience of a request that names none. With one
@@ -167,6 +168,7 @@ func Defaults() Config {
 			RefreshIdle: 14 * 24 * time.Hour, RefreshAbsolute: 90 * 24 * time.Hour, RefreshGrace: 10 * time.Second,
 		},
 		Sessions:      SessionConfig{Idle: 12 * time.Hour, Absolute: 7 * 24 * time.Hour},
+		Audit:         AuditConfig{Keep: 400 * 24 * time.Hour},
 		UnknownScopes: "drop",
 		Policy:        PolicyConfig{Default: "ask"},
 		PAR:           PARConfig{Life: time.Minute},

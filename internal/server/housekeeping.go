@@ -22,12 +22,20 @@ type task struct {
 func (s *Server) housekeeping(ctx context.Context) {
 	keep(ctx, s.log,
 		task{name: "rotate signing keys", every: 30 * time.Second, do: s.keys.Tick},
-		task{name: "prune", every: time.Minute, do: func(ctx context.Context) error {
-			_, err := s.store.Prune(ctx, s.opts.Now())
-			return err
-		}},
+		task{name: "prune", every: time.Minute, do: s.Prune},
 		task{name: "look at client documents", every: 15 * time.Minute, first: true, do: s.visit},
 	)
+}
+
+// Prune removes what has lost its use, and events past their time. The daemon
+// does it each minute.
+func (s *Server) Prune(ctx context.Context) error {
+	now := s.opts.Now()
+	if _, err := s.store.Prune(ctx, now); err != nil || s.cfg.Audit.Keep == 0 {
+		return err
+	}
+	_, err := s.store.ForgetEvents(ctx, now.Add(-s.cfg.Audit.Keep), now)
+	return err
 }
 
 // keep carries out each task in its time and in a goroutine of its own: the slow

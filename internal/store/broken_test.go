@@ -111,6 +111,7 @@ func verbs() []verb {
 		{"AppendEvents", func(ctx context.Context, s *Store) error { return s.AppendEvents(ctx, ev) }},
 		{"Events", func(ctx context.Context, s *Store) error { _, err := s.Events(ctx, EventQuery{}); return err }},
 		{"VerifyEvents", func(ctx context.Context, s *Store) error { _, _, err := s.VerifyEvents(ctx); return err }},
+		{"ForgetEvents", func(ctx context.Context, s *Store) error { _, err := s.ForgetEvents(ctx, later, noon); return err }},
 		{"Prune", func(ctx context.Context, s *Store) error { _, err := s.Prune(ctx, noon); return err }},
 	}...)
 }

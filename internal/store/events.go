@@ -147,11 +147,30 @@ func (s *Store) Events(ctx context.Context, q EventQuery) ([]audit.Event, error)
 }
 
 // VerifyEvents reads the whole audit and checks that each event follows the one
-// before it. It returns how many do; when broken is not 0, it is the sequence
-// number of the first event that was altered or comes after a gap. An audit that
-// lost its newest events looks whole: keep the last number elsewhere to notice.
+// before it, the first one that which was removed last for its age. It returns
+// how many do; when broken is not 0, it is the sequence number of the first event
+// that was altered, comes after a gap or does not know of a removal. An audit
+// that lost its newest events looks whole: keep the last number elsewhere to
+// notice.
 func (s *Store) VerifyEvents(ctx context.Context) (intact, broken int64, err error) {
-	var at head
+	for {
+		began, err := s.checkpoint(ctx)
+		if err != nil {
+			return 0, 0, wrap("verify events", err)
+		}
+		if intact, broken, err = s.verifyFrom(ctx, began); err != nil || broken == 0 {
+			return intact, broken, wrap("verify events", err)
+		}
+		if ended, err := s.checkpoint(ctx); err != nil || ended == began {
+			return intact, broken, wrap("verify events", err)
+		}
+		// Events were removed while they were read.
+	}
+}
+
+// verifyFrom is VerifyEvents for what follows a checkpoint.
+func (s *Store) verifyFrom(ctx context.Context, began head) (intact, broken int64, err error) {
+	at, explained := began, began.seq == 0
 	for {
 		n := 0
 		err = s.list(ctx, func(scan func(...any) error) error {
@@ -166,14 +185,23 @@ func (s *Store) VerifyEvents(ctx context.Context) (intact, broken int64, err err
 			if broken == 0 && (seq != at.seq+1 || chain(at.hash, seq, e.Line()) != kept) {
 				broken = seq
 			}
+			if through, ok := removal(e); ok && through.seq == began.seq && through.hash == began.hash {
+				explained = true
+			}
 			at.seq, at.hash = seq, kept
 			if broken == 0 {
 				intact++
 			}
 			return nil
 		}, `SELECT `+eventColumns+`, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT 1000`, at.seq)
-		if err != nil || n == 0 || broken != 0 {
-			return intact, broken, wrap("verify events", err)
+		switch {
+		case err != nil || broken != 0:
+			return intact, broken, err
+		case n > 0:
+		case !explained:
+			return 0, began.seq + 1, nil
+		default:
+			return intact, 0, nil
 		}
 	}
 }

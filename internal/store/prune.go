@@ -104,7 +104,7 @@ func monotonic(from, to time.Time) time.Duration { return to.Sub(from) }
 
 // Prune ends grants that ran out and removes what has lost its use, in short
 // steps that let other changes through (DS-13). It returns how many rows it
-// touched and stops early when ctx ends. The audit is never pruned here. When it
+// touched and stops early when ctx ends. Events are ForgetEvents' business. When it
 // finds that the clock was moved it says so in the audit, and for a day it leaves
 // the marks of what must not count again, so that no clock can wipe them out.
 func (s *Store) Prune(ctx context.Context, now time.Time) (n int, err error) {

@@ -225,6 +225,22 @@ func TestAuditIsAppendOnly(t *testing.T) {
 			}
 		}
 	})
+	t.Run("POL-07, AD-09 a removal behind its back is found", func(t *testing.T) {
+		// As if two events had been removed for their age: but no event says so.
+		hash := HashOf("made up")
+		if _, err := db.Exec(`INSERT INTO audit_checkpoint (one, seq, hash) VALUES (1, 2, $1)`, hash[:]); err != nil {
+			t.Fatal(err)
+		}
+		verify(t, 0, 3)
+		for _, q := range []string{`DELETE FROM audit_checkpoint`, `UPDATE audit_checkpoint SET seq = 1`, `DELETE FROM audit WHERE seq = 3`} {
+			if _, err := db.Exec(q); err == nil || !strings.Contains(err.Error(), "append-only") {
+				t.Errorf("%s: %v", q, err)
+			}
+		}
+		if _, err := db.Exec(`DROP TRIGGER audit_checkpoint_stays; DELETE FROM audit_checkpoint`); err != nil {
+			t.Fatal(err)
+		}
+	})
 	t.Run("POL-07 a change behind its back is found", func(t *testing.T) {
 		for _, q := range []string{`DROP TRIGGER audit_no_update`, `DROP TRIGGER audit_no_delete`, `UPDATE audit SET user_id = 'x' WHERE seq = 4`} {
 			if _, err := db.Exec(q); err != nil {

@@ -251,6 +251,7 @@ var ruleChecks = []Check{
 		}
 		return errors.Join(err, e1, is("redeem again", e2, store.ErrSpent), e3, same("events", types, []audit.Type{"consent", "code", "token"}))
 	}},
+	{"POL-07, AD-09 events that were removed for their age leave a proof behind", retention},
 	{"attack DS-13: what was never finished is swept away in short steps", sweep},
 }
 

@@ -92,6 +92,8 @@ type Once interface {
 type Events interface {
 	AppendEvents(context.Context, ...audit.Event) error
 	Events(context.Context, store.EventQuery) ([]audit.Event, error)
+	ForgetEvents(ctx context.Context, before, now time.Time) (int, error)
+	VerifyEvents(context.Context) (intact, broken int64, err error)
 }
 
 var _ Store = (*store.Store)(nil)

@@ -14,6 +14,7 @@ type ServerMetadata struct {
 	TokenEndpoint                 string   `json:"token_endpoint"`
 	JWKSURI                       string   `json:"jwks_uri"`
 	RegistrationEndpoint          string   `json:"registration_endpoint,omitempty"`
+	DeviceEndpoint                string   `json:"device_authorization_endpoint,omitempty"` // RFC 8628 section 4
 	RevocationEndpoint            string   `json:"revocation_endpoint,omitempty"`
 	IntrospectionEndpoint         string   `json:"introspection_endpoint,omitempty"`
 	ScopesSupported               []string `json:"scopes_supported,omitempty"`

@@ -23,6 +23,7 @@ const (
 	TypeConsent       Type = "consent"        // a person agreed
 	TypeConsentDenied Type = "consent_denied" // a person said no
 	TypeCode          Type = "code"           // an authorization code was issued
+	TypeDevice        Type = "device"         // a device asked for a code to show
 	TypeToken         Type = "token"          // a code was redeemed
 	TypeRefresh       Type = "refresh"        // a refresh token was rotated
 	TypeReuse         Type = "reuse"          // a spent code or refresh token came back: its grant was ended

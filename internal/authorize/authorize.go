@@ -97,6 +97,9 @@ type Config struct {
 	RequirePAR bool
 	// PushLife is how long a pushed request waits for its person. 0 is 60 seconds.
 	PushLife time.Duration
+	// Device opens the device flow (RFC 8628), which needs Clients too; nil leaves
+	// it out.
+	Device *DeviceFlow
 	// Hints reads id_token_hint; nil takes no hint for good.
 	Hints Hints
 	// Certificates says that clients can show TLS certificates here.
@@ -111,6 +114,7 @@ type Handler struct {
 	Config
 	rules    rules
 	throttle *throttle // of those who push requests and prove nothing
+	device   *deviceFlow
 }
 
 // New checks the configuration.
@@ -139,10 +143,11 @@ func New(c Config) (*Handler, error) {
 	if c.PushLife < 5*time.Second || c.PushLife > 10*time.Minute {
 		return nil, errors.New("authorize: a pushed request lives for 5 seconds to ten minutes")
 	}
-	return &Handler{
+	h := &Handler{
 		Config: c, throttle: newThrottle(time.Minute),
 		rules: rules{refuseUnknownScopes: c.RefuseUnknownScopes, acrs: c.ACRs, requirePAR: c.RequirePAR, certificates: c.Certificates},
-	}, nil
+	}
+	return h, h.openDevices()
 }
 
 const (
@@ -166,7 +171,7 @@ func (h *Handler) Routes() []web.Route {
 	if h.Clients != nil {
 		routes = append(routes, web.Route{Pattern: h.Edge.Path(pathPush), Handler: h.Edge.API(web.Only(h.push, http.MethodPost))})
 	}
-	return routes
+	return append(routes, h.deviceRoutes()...)
 }
 
 // visit is a request together with the circumstances in which it arrived. They

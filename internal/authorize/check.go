@@ -28,6 +28,7 @@ type attempt struct {
 	unproven bool           // and nobody knew the client then
 	once     *store.SpentID // what makes a signed request single-use; nil: nothing
 	hinted   string         // whom id_token_hint names; "" nobody
+	device   *store.Device  // that waits for the person; nil: none
 
 	redirect string // where the answer goes, exactly as it will be used
 	resource *policy.Resource
@@ -89,6 +90,7 @@ var checks = []struct {
 	{"security profile", atAll, redirected, checkFAPI},
 	{"client authentication", atAll, redirected, checkMethods},
 	{"grant", atAll, redirected, checkGrant},
+	{"device flow", atDevice, redirected, checkDevice},
 	{"what the client demands of us", atAll, redirected, checkDemands},
 	{"how the request came", atAuthorize, redirected, checkPushed},
 	{"request objects", atAll, redirected, checkForeign},

@@ -355,7 +355,7 @@ func TestTheEndpointsShareOneTable(t *testing.T) {
 	t.Run("DEV-07: the audience and the scopes of a device are checked, its redirects are not", func(t *testing.T) {
 		a := goodAttempt(t)
 		a.at, a.req.RedirectURI, a.req.Challenge, a.req.ResponseType = atDevice, "", "", ""
-		a.client.GrantTypes = []string{oauth.GrantDeviceCode}
+		a.client.GrantTypes, a.client.Decision.Explicit = []string{oauth.GrantDeviceCode}, true
 		if err := a.check(); err != nil || a.resource == nil || !a.scopes.Has("issues:read") {
 			t.Errorf("%v", err)
 		}

@@ -159,6 +159,8 @@ func (a *attempt) proof(brand string) proof {
 		here = brand
 	}
 	switch {
+	case a.device != nil && a.device.Method == oauth.MethodNone:
+		return proof{"look", "Cannot be proven: any program can use this name"}
 	case a.client.Source != directory.SourceCIMD:
 		return proof{"proven", "Registered by " + here}
 	case a.onThisComputer():
@@ -250,14 +252,18 @@ func (h *Handler) facts(r *http.Request, a *attempt, now time.Time) []fact {
 	}
 	proves := "with a key of its own"
 	switch {
+	case a.device != nil && a.device.Method == oauth.MethodNone:
+		proves = "not at all"
 	case slices.Contains(a.client.AuthMethods, oauth.MethodNone):
 		proves = "by where the answer goes"
 	case !slices.Contains(a.client.AuthMethods, oauth.MethodPrivateKeyJWT):
 		proves = "with a secret"
 	}
+	out = append(out, fact{Name: "Proves itself", Text: proves})
+	if a.redirect != "" {
+		out = append(out, fact{Name: "Answer to", Text: a.redirect, Code: true})
+	}
 	out = append(out,
-		fact{Name: "Proves itself", Text: proves},
-		fact{Name: "Answer to", Text: a.redirect, Code: true},
 		fact{Name: "Service", Text: a.resource.ID, Code: true},
 		fact{Name: "Scopes", Text: a.scopes.String(), Code: true})
 	if a.details.JSON != "" {

@@ -67,6 +67,7 @@ type Config struct {
 
 	Policy PolicyConfig `yaml:"policy"`
 	PAR    PARConfig    `yaml:"par"`
+	Device DeviceConfig `yaml:"device"`
 
 	IDJAG    IDJAGConfig    `yaml:"id_jag"`
 	Exchange ExchangeConfig `yaml:"token_exchange"`
@@ -172,6 +173,7 @@ func Defaults() Config {
 		UnknownScopes: "drop",
 		Policy:        PolicyConfig{Default: "ask"},
 		PAR:           PARConfig{Life: time.Minute},
+		Device:        defaultDevice(),
 		Attestation:   defaultAttestation(),
 	}
 }
@@ -286,6 +288,9 @@ func (c *Config) check() error {
 		return err
 	}
 	if err := c.PAR.check(); err != nil {
+		return err
+	}
+	if err := c.Device.check(); err != nil {
 		return err
 	}
 	set, err := c.PolicySet()

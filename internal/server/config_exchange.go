@@ -10,6 +10,7 @@ import (
 
 	"github.com/bonafide-id/bonafide/internal/issuers"
 	"github.com/bonafide-id/bonafide/internal/policy"
+	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/token"
 	"github.com/bonafide-id/bonafide/oauth"
 )
@@ -18,6 +19,9 @@ import (
 // document may name here, and what the metadata lists (META-10).
 func (c *Config) grantTypes() []string {
 	t := token.Config{IDJAG: make([]token.TrustedIssuer, len(c.IDJAG.Issuers)), Exchange: c.Exchange.rules()}
+	if c.Device.Enabled {
+		t.Devices = new(store.Store) // any: only whether there is one counts here
+	}
 	return t.GrantTypes()
 }
 

@@ -61,6 +61,9 @@ func (s *Server) metadata() *oauth.ServerMetadata {
 		}
 	}
 	s.describeProofs(m)
+	if s.cfg.Device.Enabled {
+		m.DeviceEndpoint = at("/device_authorization")
+	}
 	if len(s.cfg.IDJAG.Issuers) > 0 { // whom it trusts is not said (META-14)
 		m.GrantProfiles = []string{oauth.ProfileIDJAG}
 	}

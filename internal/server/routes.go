@@ -39,6 +39,7 @@ func (s *Server) buildEndpoints(master []byte) (err error) {
 		Edge: s.edge, Sealer: sealer, Audit: s.audit,
 		FetchBeforeSignIn: cfg.CIMD.Fetch == "at_once", RefuseUnknownScopes: cfg.UnknownScopes == "refuse",
 		CodeLife: cfg.Tokens.Code, Clients: auth, RequirePAR: cfg.PAR.Required, PushLife: cfg.PAR.Life, Hints: s.keys, Certificates: cfg.MTLS.On(),
+		Device: s.deviceFlow(master),
 		Logger: s.log, Now: s.opts.Now,
 	}); err != nil {
 		return err
@@ -53,7 +54,7 @@ func (s *Server) buildEndpoints(master []byte) (err error) {
 	}
 	if s.token, err = token.New(token.Config{
 		Issuer: cfg.Issuer, Clients: auth, Grants: s.store, Denials: s.store, Keys: s.keys,
-		Policy: s.directory.Policy, Audit: s.audit, Now: s.opts.Now, Access: cfg.Tokens.Access, People: s.store,
+		Policy: s.directory.Policy, Audit: s.audit, Now: s.opts.Now, Access: cfg.Tokens.Access, People: s.store, Devices: s.deviceCodes(),
 		IDJAG: assertions, Identities: s.store, Exchange: cfg.Exchange.rules(),
 		Idle: cfg.Tokens.RefreshIdle, Absolute: cfg.Tokens.RefreshAbsolute,
 		TokenProof: auth.ProofOfToken, Certificate: auth.CertificateThumbprint,
@@ -85,7 +86,7 @@ func (s *Server) mount() {
 	mux.Handle(e.Path("/userinfo"), e.API(web.Only(s.token.Userinfo, http.MethodGet, http.MethodPost)))
 
 	var routes []web.Route
-	routes = append(routes, s.authorize.Routes()...) // /authorize, /authorize/resume, /par, /consent, /logo
+	routes = append(routes, s.authorize.Routes()...) // /authorize, /authorize/resume, /par, /consent, /logo, /device…
 	routes = append(routes, s.login.Routes()...)     // /login, /logout
 	routes = append(routes, e.Routes()...)           // /assets/...
 	for _, r := range routes {

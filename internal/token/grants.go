@@ -33,6 +33,8 @@ type grantType struct {
 var grants = map[string]grantType{
 	oauth.GrantAuthorizationCode: {parse: parseCode, find: (*Handler).findCode, redeem: (*Handler).redeemCode},
 	oauth.GrantRefreshToken:      {parse: parseRefresh, find: (*Handler).findRefresh, redeem: (*Handler).rotate},
+	oauth.GrantDeviceCode: {parse: parseDevice, find: (*Handler).findDevice, redeem: (*Handler).redeemDevice, resolve: true,
+		offered: func(c *Config) bool { return c.Devices != nil }},
 	oauth.GrantClientCredentials: {parse: parseScope, find: (*Handler).findOwn, redeem: (*Handler).openGrant, resolve: true, alone: true},
 	oauth.GrantJWTBearer: {parse: parseJWTBearer, find: (*Handler).findAssertion, redeem: (*Handler).redeemAssertion, resolve: true, alone: true,
 		offered: func(c *Config) bool { return len(c.IDJAG) > 0 }},
@@ -63,6 +65,7 @@ type request struct {
 	verifier     string
 	redirectURI  string
 	refreshToken string
+	deviceCode   string
 	scopes       oauth.Scopes // asked for; empty: all that was granted
 	resources    []string     // asked for; empty: the one that was granted
 	assertion    string       // of the JWT bearer grant

@@ -70,6 +70,9 @@ type Config struct {
 	Identities Identities
 	Exchange   []ExchangeRule
 
+	// Devices are the codes of devices; nil: there is no device flow.
+	Devices Devices
+
 	Access   time.Duration // life of an access token; 0 is 10 minutes
 	Idle     time.Duration // a refresh token that is not used for so long ends; 0 is 14 days
 	Absolute time.Duration // a refresh token family ends after this; 0 is 90 days
@@ -81,6 +84,7 @@ type Handler struct {
 	cfg      Config
 	verifier *clientauth.Limiter // wrong code verifiers, per code
 	callers  *clientauth.Limiter // wrong secrets of resource servers
+	pacer    *pacer              // devices that ask
 }
 
 // New checks the configuration.
@@ -112,6 +116,7 @@ func New(c Config) (*Handler, error) {
 		cfg:      c,
 		verifier: clientauth.NewLimiter(clientauth.LimiterConfig{Tries: 5, Window: 5 * time.Minute, Now: c.Now}),
 		callers:  clientauth.NewLimiter(clientauth.LimiterConfig{Now: c.Now}),
+		pacer:    newPacer(),
 	}, nil
 }
 

@@ -235,11 +235,12 @@ func run(h Handler, w http.ResponseWriter, r *http.Request) (err error) {
 }
 
 // tell hands a refusal to the audit log. A wrong address or method is not worth
-// an event, and neither is what fails because the client went away.
+// an event, and neither is what fails because the client went away, nor a device
+// that is told to ask again.
 func (e *Edge) tell(r *http.Request, rec *record, refusal *Refusal) {
 	status := refusal.Status
 	if e.cfg.Refused == nil || status == http.StatusNotFound || status == http.StatusMethodNotAllowed ||
-		refusal.Err.Code == oauth.ServerError && r.Context().Err() != nil {
+		refusal.Err.Code == oauth.ServerError && r.Context().Err() != nil || refusal.waiting() {
 		return
 	}
 	client := rec.client
@@ -272,6 +273,8 @@ func (e *Edge) log(r *http.Request, rec *record, rw *response, refusal *Refusal,
 		switch {
 		case refusal.Err.Code == oauth.ServerError:
 			level = slog.LevelError
+		case refusal.waiting():
+			level = slog.LevelDebug
 		case !e.lines.AllowN(e.cfg.Now(), 1):
 			e.unlogged.Add(1)
 			level = slog.LevelDebug

@@ -39,6 +39,12 @@ func (r *Refusal) Error() string { return r.Err.Error() }
 // Unwrap returns the [oauth.Error].
 func (r *Refusal) Unwrap() error { return r.Err }
 
+// waiting reports whether a device is told to ask again: nothing was refused, and
+// it happens every few seconds (RFC 8628 section 3.5).
+func (r *Refusal) waiting() bool {
+	return r.Err.Code == oauth.AuthorizationPending || r.Err.Code == oauth.SlowDown
+}
+
 // asRefusal returns the refusal inside err, complete: a copy in which every
 // empty text is filled in.
 func asRefusal(err error) *Refusal {

@@ -73,6 +73,8 @@ type ResourceMetadata struct {
 	ResourceName         string   `json:"resource_name,omitempty"`
 	ResourceDocs         string   `json:"resource_documentation,omitempty"`
 	ResourcePolicyURI    string   `json:"resource_policy_uri,omitempty"`
+	DPoPSigningAlgs      []string `json:"dpop_signing_alg_values_supported,omitempty"`
+	DPoPRequired         bool     `json:"dpop_bound_access_tokens_required,omitempty"`
 }
 
 // ServerMetadataURLs returns the places where the metadata of an issuer may

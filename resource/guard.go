@@ -96,6 +96,14 @@ type Config struct {
 	// ID tokens stay refused.
 	AllowMissingTyp bool
 
+	// DPoP says how tokens are taken that are bound to a key of the client.
+	DPoP DPoP
+	// Certificate returns the TLS certificate of the caller, or nil, for tokens
+	// that are bound to one (RFC 8705). nil is the certificate of the connection;
+	// behind a proxy that ends TLS, it is for you to read what the proxy says, and
+	// to make sure that nobody else can say it.
+	Certificate func(*http.Request) *x509.Certificate
+
 	// HTTP fetches issuer metadata and keys; nil is a client of our own that
 	// trusts RootCAs (nil: the system's) and ignores proxy variables. Redirects
 	// are never followed and bodies are bounded in either case.
@@ -120,6 +128,8 @@ type Decision struct {
 	Needed  oauth.Scopes  // what the operation needs
 	Token   Token         // zero when no valid token came
 	Took    time.Duration // what the decision cost
+
+	dpop bool // the answer is about a bound token
 }
 
 // Guard protects one resource. It is safe for concurrent use.
@@ -136,6 +146,8 @@ type Guard struct {
 	implied      map[string]oauth.Scopes // scope -> itself and all below it
 	algorithms   []string
 	issuers      map[string]*issuer
+	nonces       *jose.Nonces
+	proofs       *replays
 }
 
 // New checks the configuration and returns a Guard. Nothing is fetched: keys
@@ -143,7 +155,7 @@ type Guard struct {
 func New(cfg Config) (*Guard, error) {
 	g := &Guard{cfg: cfg, algorithms: cfg.Algorithms}
 	g.defaults()
-	for _, step := range []func() error{g.readResource, g.readScopes, g.readAlgorithms, g.readOrigins, g.readIssuers, g.buildMetadata} {
+	for _, step := range []func() error{g.readResource, g.readScopes, g.readAlgorithms, g.readOrigins, g.readIssuers, g.readDPoP, g.buildMetadata} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("configure resource guard: %w", err)
 		}

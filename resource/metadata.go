@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 
+	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -27,6 +28,8 @@ func (g *Guard) buildMetadata() error {
 		ResourceName:         g.cfg.Name,
 		ResourceDocs:         g.cfg.Documentation,
 		ResourcePolicyURI:    g.cfg.Policy,
+		DPoPSigningAlgs:      jose.Accepted,
+		DPoPRequired:         g.cfg.DPoP.Required,
 	}
 	if m.ScopesSupported == nil {
 		m.ScopesSupported = g.baseline

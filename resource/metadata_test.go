@@ -31,6 +31,7 @@ func TestMetadata(t *testing.T) {
 		want := oauth.ResourceMetadata{
 			Resource: mcpURL, AuthorizationServers: []string{w.as.URL}, ScopesSupported: []string{"mcp:read"},
 			BearerMethods: []string{"header"}, ResourceName: "Tracker", ResourceDocs: "https://docs.test/tracker",
+			DPoPSigningAlgs: []string{"ES256", "PS256", "RS256", "EdDSA", "Ed25519"},
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)

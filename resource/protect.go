@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -62,36 +63,70 @@ const listen = "subscriptions/listen"
 // its answer is a stream. Where bodies are not read, the header tells: a server
 // has to refuse one that differs from the body.
 func (g *Guard) admit(w http.ResponseWriter, r *http.Request, d *Decision) (out *http.Request, stream bool, err error) {
-	raw, err := bearer(r)
+	proof, err := g.authenticate(w, r, d)
 	if err != nil {
-		return nil, false, err
-	}
-	if d.Token, err = g.Verify(r.Context(), raw); err != nil {
 		return nil, false, err
 	}
 	out = r.Clone(NewContext(r.Context(), d.Token))
 	out.Header.Del("Authorization")
+	out.Header.Del("DPoP")
 	stream = r.Method == http.MethodGet || slices.Contains(r.Header.Values("Mcp-Method"), listen)
 	switch {
 	case r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodDelete:
 		out.Body, out.ContentLength = http.NoBody, 0
-	case g.cfg.Tools != nil || g.cfg.Methods != nil || g.cfg.DefaultToolScopes != nil:
+	case g.readsBodies() || proof != nil && g.cfg.DPoP.ContentDigest:
 		body, err := g.readBody(w, r)
 		if err != nil {
 			return nil, false, err
 		}
-		msgs, err := g.operation(r.Header, body, d)
-		if err != nil {
-			return nil, false, err
+		if proof != nil && g.cfg.DPoP.ContentDigest {
+			if err := checkDigest(proof, body); err != nil {
+				return nil, false, err
+			}
 		}
-		stream = slices.ContainsFunc(msgs, func(m message) bool { return m.method == listen })
+		if g.readsBodies() {
+			msgs, err := g.operation(r.Header, body, d)
+			if err != nil {
+				return nil, false, err
+			}
+			stream = slices.ContainsFunc(msgs, func(m message) bool { return m.method == listen })
+		}
 		out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		out.TransferEncoding = nil
 	}
 	if !d.Token.Allows(d.Needed...) {
 		return nil, false, oauth.Refuse(oauth.InsufficientScope, "this needs more permission than the access token has").Under("RS-07")
 	}
-	return out, stream, nil
+	return out, stream, g.useUp(proof)
+}
+
+// readsBodies reports whether the body of a request says what it needs.
+func (g *Guard) readsBodies() bool {
+	return g.cfg.Tools != nil || g.cfg.Methods != nil || g.cfg.DefaultToolScopes != nil
+}
+
+// authenticate finds and checks the token of a request and what it is bound to,
+// and writes it into d.
+func (g *Guard) authenticate(w http.ResponseWriter, r *http.Request, d *Decision) (*jose.Proof, error) {
+	cred, err := presented(r)
+	d.dpop = cred.dpop || g.cfg.DPoP.Required
+	if err != nil {
+		return nil, err
+	}
+	token, c, err := g.verify(r.Context(), cred.token)
+	if err != nil {
+		return nil, err
+	}
+	d.dpop = d.dpop || c.bound != nil && c.bound.jkt != ""
+	proof, err := g.possess(w, r, cred, c)
+	if err != nil {
+		return nil, err
+	}
+	if proof != nil {
+		token.KeyThumbprint = proof.JKT
+	}
+	d.Token = token
+	return proof, nil
 }
 
 // operation reads what a body asks for into d, and returns its messages.
@@ -140,30 +175,31 @@ var errNoCredentials = errors.New("no credentials")
 
 var errLongHeader = errors.New("the Authorization header is too long")
 
-// bearer returns the token of the one Authorization header. A token in the query
-// is ignored when it stands alone and refused when it stands beside a header
+// presented returns the token of the one Authorization header. A token in the
+// query is ignored when it stands alone and refused when it stands beside a header
 // (RS-14).
-func bearer(r *http.Request) (string, error) {
+func presented(r *http.Request) (credentials, error) {
 	headers := r.Header.Values("Authorization")
 	switch {
 	case len(headers) == 0:
-		return "", errNoCredentials
+		return credentials{}, errNoCredentials
 	case len(headers) > 1:
-		return "", oauth.Refuse(oauth.InvalidRequest, "send one Authorization header").Under("RS-14")
+		return credentials{}, oauth.Refuse(oauth.InvalidRequest, "send one Authorization header").Under("RS-14")
 	case strings.Contains(r.URL.RawQuery, "access_token") && r.URL.Query().Has("access_token"):
-		return "", oauth.Refuse(oauth.InvalidRequest, "send the access token in the Authorization header only").Under("RS-14")
+		return credentials{}, oauth.Refuse(oauth.InvalidRequest, "send the access token in the Authorization header only").Under("RS-14")
 	case len(headers[0]) > MaxToken+len("Bearer "):
-		return "", errLongHeader
+		return credentials{}, errLongHeader
 	}
 	scheme, token, _ := strings.Cut(headers[0], " ")
-	if scheme != "" && !strings.EqualFold(scheme, "Bearer") && schemeName(scheme) {
-		return "", errNoCredentials // another scheme: the client did not know better
+	dpop := strings.EqualFold(scheme, "DPoP")
+	if scheme != "" && !strings.EqualFold(scheme, "Bearer") && !dpop && schemeName(scheme) {
+		return credentials{}, errNoCredentials // another scheme: the client did not know better
 	}
 	token = strings.TrimLeft(token, " ")
-	if !strings.EqualFold(scheme, "Bearer") || !b64token(token) {
-		return "", oauth.Refuse(oauth.InvalidRequest, "the Authorization header must read: Bearer, a space, the access token").Under("RS-33")
+	if !strings.EqualFold(scheme, "Bearer") && !dpop || !b64token(token) {
+		return credentials{dpop: dpop}, oauth.Refuse(oauth.InvalidRequest, "the Authorization header must read: Bearer or DPoP, a space, the access token").Under("RS-33")
 	}
-	return token, nil
+	return credentials{token, dpop}, nil
 }
 
 func schemeName(s string) bool {
@@ -216,7 +252,7 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, d *Decision, err 
 		d.Status, hint = http.StatusUnsupportedMediaType, err.Error()
 	case errors.Is(err, errLongHeader):
 		d.Status, d.Rule, hint = http.StatusRequestHeaderFieldsTooLarge, "RS-14", err.Error()
-	case code == oauth.InvalidToken:
+	case code == oauth.InvalidToken, code == oauth.InvalidDPoPProof, code == oauth.UseDPoPNonce:
 		d.Status = http.StatusUnauthorized
 	case code == oauth.InsufficientScope:
 		d.Status = http.StatusForbidden
@@ -239,10 +275,14 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, d *Decision, err 
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-// challenge is what the client needs to do better: where to sign in, and for
-// which scopes (RS-05, RS-06, RS-07, RS-08).
+// challenge is what the client needs to do better: where to sign in, for which
+// scopes (RS-05, RS-06, RS-07, RS-08) and, about a bound token, with which proofs
+// (RFC 9449 section 7.1).
 func (g *Guard) challenge(d *Decision, code oauth.Code, hint string) string {
 	c := oauth.Challenge{Scheme: "Bearer"}
+	if d.dpop {
+		c.Scheme = "DPoP"
+	}
 	if code != "" {
 		c.Params = append(c.Params, oauth.Param{Name: "error", Value: string(code)},
 			oauth.Param{Name: "error_description", Value: hint})
@@ -254,6 +294,9 @@ func (g *Guard) challenge(d *Decision, code oauth.Code, hint string) string {
 	c.Params = append(c.Params,
 		oauth.Param{Name: "scope", Value: scopes.String()},
 		oauth.Param{Name: "resource_metadata", Value: g.metadataURL})
+	if d.dpop {
+		c.Params = append(c.Params, oauth.Param{Name: "algs", Value: strings.Join(jose.Accepted, " ")})
+	}
 	return c.String()
 }
 

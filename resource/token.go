@@ -19,6 +19,10 @@ type Token struct {
 	Issued   time.Time    // zero when the token does not say
 	Expires  time.Time
 
+	// KeyThumbprint is that of the key whose possession the caller proved (RFC 9449,
+	// RFC 7638); "" for a bearer token.
+	KeyThumbprint string
+
 	granted oauth.Scopes // Scopes and all that they imply; nil means Scopes
 }
 

@@ -15,46 +15,62 @@ import (
 // MaxToken is the longest access token that is looked at, in bytes.
 const MaxToken = 16 << 10
 
-// Verify checks an access token and returns what it says. The issuer decides
+// Verify checks a bearer token and returns what it says. The issuer decides
 // which keys are tried, and only after it was found, byte for byte, among the
-// configured ones. An error is always an *oauth.Error: invalid_token, or
-// temporarily_unavailable when the issuer's keys cannot be had.
+// configured ones. A token that is bound to a key or a certificate is refused:
+// only [Guard.Protect] sees the request that has to prove it. An error is always
+// an *oauth.Error: invalid_token, or temporarily_unavailable when the issuer's keys
+// cannot be had.
 func (g *Guard) Verify(ctx context.Context, token string) (Token, error) {
+	t, c, err := g.verify(ctx, token)
+	switch {
+	case err != nil:
+		return Token{}, err
+	case c.bound != nil:
+		return Token{}, invalid("RS-24", "the access token is bound to a key and cannot be used as a bearer token")
+	case g.cfg.DPoP.Required:
+		return Token{}, invalid("RS-24", "only access tokens that are bound to a key are accepted here")
+	}
+	return t, nil
+}
+
+// verify is Verify without a look at what the token is bound to.
+func (g *Guard) verify(ctx context.Context, token string) (Token, *claims, error) {
 	msg, err := jose.Parse(token, MaxToken)
 	if err != nil {
-		return Token{}, invalid("RS-12", "the access token is not a signed token that is accepted here").Because(err)
+		return Token{}, nil, invalid("RS-12", "the access token is not a signed token that is accepted here").Because(err)
 	}
 	if !slices.Contains(g.algorithms, msg.Header.Alg) {
-		return Token{}, invalid("RS-12", "the access token is signed in a way that is not accepted here")
+		return Token{}, nil, invalid("RS-12", "the access token is signed in a way that is not accepted here")
 	}
 	if !g.goodType(msg.Header.Typ) {
-		return Token{}, invalid("RS-12", "this is not an access token: its typ must be at+jwt")
+		return Token{}, nil, invalid("RS-12", "this is not an access token: its typ must be at+jwt")
 	}
 	c, err := readClaims(msg.Claims)
 	if err != nil {
-		return Token{}, invalid("RS-12", "the access token's claims cannot be read").Because(err)
+		return Token{}, nil, invalid("RS-12", "the access token's claims cannot be read").Because(err)
 	}
 	from := g.issuers[c.issuer]
 	if from == nil {
-		return Token{}, invalid("RS-10", "the access token comes from an authorization server that is not trusted here")
+		return Token{}, nil, invalid("RS-10", "the access token comes from an authorization server that is not trusted here")
 	}
 	key, err := from.key(ctx, msg.Header.KID, msg.Header.Alg)
 	if errors.Is(err, errNoKeys) {
-		return Token{}, oauth.Refuse(oauth.TemporarilyUnavailable, "the authorization server's keys cannot be had just now").Under("RS-13").Because(err)
+		return Token{}, nil, oauth.Refuse(oauth.TemporarilyUnavailable, "the authorization server's keys cannot be had just now").Under("RS-13").Because(err)
 	}
 	if err != nil {
-		return Token{}, invalid("RS-13", "the access token is signed with a key that is not known").Because(err)
+		return Token{}, nil, invalid("RS-13", "the access token is signed with a key that is not known").Because(err)
 	}
 	if err := msg.Verify(key); err != nil {
-		return Token{}, invalid("RS-12", "the access token's signature is wrong").Because(err)
+		return Token{}, nil, invalid("RS-12", "the access token's signature is wrong").Because(err)
 	}
 	if err := g.judge(c); err != nil {
-		return Token{}, err
+		return Token{}, nil, err
 	}
 	return Token{
 		Issuer: c.issuer, Subject: c.subject, ClientID: c.clientID, ID: c.id,
 		Scopes: c.scopes, Issued: c.issued, Expires: c.expires, granted: g.expand(c.scopes),
-	}, nil
+	}, c, nil
 }
 
 func (g *Guard) goodType(typ string) bool {
@@ -83,8 +99,6 @@ func (g *Guard) judge(c *claims) error {
 		return invalid("RS-12", "the access token was issued in the future")
 	case c.subject == "":
 		return invalid("RS-12", "the access token names no subject")
-	case c.bound:
-		return invalid("RS-24", "the access token is bound to a key and cannot be used as a bearer token")
 	case c.idToken:
 		return invalid("RS-12", "this is an ID token, not an access token")
 	}
@@ -101,8 +115,8 @@ type claims struct {
 	audience                      []string
 	scopes                        oauth.Scopes
 	issued, notBefore, expires    time.Time
-	bound                         bool // cnf: proof of possession is required
-	idToken                       bool // nonce or at_hash
+	bound                         *confirmation // cnf: possession has to be proven; nil if absent
+	idToken                       bool          // nonce or at_hash
 }
 
 var errClaim = errors.New("a claim has the wrong type")
@@ -139,7 +153,9 @@ func readClaims(raw []byte) (*claims, error) {
 		case "iat":
 			c.issued, err = claimTime(v)
 		case "cnf":
-			c.bound = true
+			var b confirmation
+			b, err = readConfirmation(v)
+			c.bound = &b
 		case "nonce", "at_hash", "c_hash":
 			c.idToken = true
 		}

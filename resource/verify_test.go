@@ -53,7 +53,11 @@ func TestVerifyClaims(t *testing.T) {
 		{"RS-12 issued within the skew", func(c map[string]any) { c["iat"] = now + 59 }, true},
 		{"RS-12 no subject", func(c map[string]any) { delete(c, "sub") }, false},
 		{"RS-12, attack RS-08: an ID token", func(c map[string]any) { c["nonce"] = "n" }, false},
-		{"RS-24 a token that is bound to a key", func(c map[string]any) { c["cnf"] = map[string]string{"jkt": "x"} }, false},
+		{"RS-24, DPOP-07 a token that is bound to a certificate", func(c map[string]any) { c["cnf"] = map[string]string{"x5t#S256": "x"} }, false},
+		{"RS-24 a token that is bound to nothing that is known here", func(c map[string]any) { c["cnf"] = map[string]any{"kid": "x"} }, false},
+		{"RS-24 a token that is bound to nothing", func(c map[string]any) { c["cnf"] = map[string]any{} }, false},
+		{"RS-24 a binding of the wrong type", func(c map[string]any) { c["cnf"] = "x" }, false},
+		{"RS-24 a thumbprint of the wrong type", func(c map[string]any) { c["cnf"] = map[string]any{"jkt": 1} }, false},
 		{"RS-27 a scope outside the grammar", func(c map[string]any) { c["scope"] = "mcp:read \"" }, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

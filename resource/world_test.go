@@ -187,8 +187,13 @@ func callTool(name string) string {
 // challengeOf parses the one challenge of a refusal.
 func challengeOf(t *testing.T, rec *httptest.ResponseRecorder) oauth.Challenge {
 	t.Helper()
+	return challengeWith(t, rec, "Bearer")
+}
+
+func challengeWith(t *testing.T, rec *httptest.ResponseRecorder, scheme string) oauth.Challenge {
+	t.Helper()
 	all, err := oauth.ParseChallenges(rec.Result().Header.Values("WWW-Authenticate"))
-	if err != nil || len(all) != 1 || all[0].Scheme != "Bearer" {
+	if err != nil || len(all) != 1 || all[0].Scheme != scheme {
 		t.Fatalf("challenges %v, error %v", all, err)
 	}
 	return all[0]

@@ -150,7 +150,7 @@ func (h *Handler) issue(w http.ResponseWriter, r *http.Request, a *attempt, user
 	grant := store.Grant{
 		ID: store.NewID(now), UserID: user.User.ID, ClientID: a.client.ID, Resource: a.resource.ID, Scopes: a.scopes,
 		SecurityDigest: a.client.SecurityDigest, AuthMethods: a.client.AuthMethods,
-		AuthTime: s.AuthTime, ACR: s.ACR, AMR: s.AMR, Nonce: a.req.Nonce, Details: a.details.JSON, Created: now,
+		AuthTime: s.AuthTime, ACR: s.ACR, AMR: s.AMR, Nonce: a.req.Nonce, SID: s.SID, Details: a.details.JSON, Created: now,
 	}
 	client, document := rows(a.client, now)
 	events := h.issued(r, a, grant, d.silent)

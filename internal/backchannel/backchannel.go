@@ -59,10 +59,9 @@ type Config struct {
 	InFlight int             // notices on their way at one time, a quarter of them to one host; 0 is 8
 	Waits    []time.Duration // before the second attempt, the third and so on; nil is 2 s, 15 s, 60 s
 	Timeout  time.Duration   // for one attempt; 0 is 5 s
+	Life     time.Duration   // of a logout token; 0, and more, is 2 min, the most that the specification recommends
 }
 
-// tokenLife is how long a logout token is good. Two minutes are what the
-// specification recommends at most.
 const tokenLife = 2 * time.Minute
 
 // Notice is one thing to tell: this session of this person has ended.
@@ -111,6 +110,9 @@ func New(c Config) (*Notifier, error) {
 	}
 	if c.Timeout <= 0 {
 		c.Timeout = 5 * time.Second
+	}
+	if c.Life <= 0 || c.Life > tokenLife {
+		c.Life = tokenLife
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Notifier{
@@ -272,7 +274,7 @@ func (n *Notifier) once(x Notice, uri string) outcome {
 	defer leave()
 	now := n.cfg.Now()
 	token, err := n.cfg.Keys.MintLogout(keyring.LogoutToken{
-		Subject: x.Subject, ClientID: x.ClientID, SID: x.SID, JTI: oauth.RandomToken(16), Issued: now, Expires: now.Add(tokenLife),
+		Subject: x.Subject, ClientID: x.ClientID, SID: x.SID, JTI: oauth.RandomToken(16), Issued: now, Expires: now.Add(n.cfg.Life),
 	})
 	if err != nil {
 		n.cfg.Logger.Error("mint a logout token", "client", x.ClientID, "error", err)

@@ -156,6 +156,7 @@ func (r *Ring) VerifyAccess(token string, now time.Time) (AccessToken, error) {
 // IDToken is what an ID token says (OpenID Connect Core section 2).
 type IDToken struct {
 	Subject, ClientID, Nonce string
+	SID                      string // the name of the session in which it was asked for; "" for none
 
 	Issued, Expires, AuthTime time.Time
 	ACR                       string
@@ -176,6 +177,7 @@ type idClaims struct {
 	ACR      string   `json:"acr,omitempty"`
 	AMR      []string `json:"amr,omitempty"`
 	ATHash   string   `json:"at_hash,omitempty"`
+	SID      string   `json:"sid,omitempty"`
 }
 
 // MintID signs an ID token. Its audience is the client and its type JWT, so
@@ -191,7 +193,7 @@ func (r *Ring) MintID(t IDToken) (string, error) {
 	k := r.signer()
 	c := idClaims{
 		Issuer: r.cfg.Issuer, Subject: t.Subject, Audience: t.ClientID, Issued: t.Issued.Unix(), Expires: t.Expires.Unix(),
-		AuthTime: seconds(t.AuthTime), Nonce: t.Nonce, ACR: t.ACR, AMR: t.AMR,
+		AuthTime: seconds(t.AuthTime), Nonce: t.Nonce, ACR: t.ACR, AMR: t.AMR, SID: t.SID,
 	}
 	if t.AccessToken != "" {
 		c.ATHash = halfHash(k.alg, t.AccessToken)

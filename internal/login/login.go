@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/internal/policy"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/web"
 )
@@ -54,6 +55,20 @@ type Config struct {
 	Hashing int
 	// HashWait is how long a sign-in waits for its turn; 0 is 5 s.
 	HashWait time.Duration
+
+	// Clients and Hints let a client send a person here to sign out. Without
+	// them /logout takes requests of people only.
+	Clients Clients
+	Hints   Hints
+	// SignedOut is told the name of a session that has ended before its time, so
+	// that clients can be told. It must not wait for them. Nil tells nobody.
+	SignedOut func(ctx context.Context, sid string)
+	// Connected is for the page of connections; without it there is none. Policy
+	// gives it the names of resources and scopes, and AccessLife is how long an
+	// access token is good after its connection has ended.
+	Connected  Connected
+	Policy     func() *policy.Set
+	AccessLife time.Duration
 }
 
 // Login knows who is signed in. It is safe for concurrent use.
@@ -135,13 +150,19 @@ func New(c Config) (*Login, error) {
 	}, nil
 }
 
-// Routes returns what login answers: /login and /logout.
+// Routes returns what login answers: /login, /logout and, with Connected,
+// /connections.
 func (l *Login) Routes() []web.Route {
 	e := l.cfg.Edge
-	return []web.Route{
+	routes := []web.Route{
 		{Pattern: e.Path("/login"), Handler: e.Page(l.serveLogin)},
-		{Pattern: e.Path("/logout"), Handler: e.Page(l.serveLogout)},
+		{Pattern: e.Path(pathLogout), Handler: e.Entry(l.serveLogout)},
+		{Pattern: e.Path(pathSignOut), Handler: e.Page(web.Only(l.answerLogout, http.MethodPost))},
 	}
+	if l.cfg.Connected != nil {
+		routes = append(routes, web.Route{Pattern: e.Path(pathConnections), Handler: e.Page(l.serveConnections)})
+	}
+	return routes
 }
 
 // Redirect sends the browser to the sign-in page with 303 (AUTHZ-15) and brings

@@ -359,17 +359,17 @@ func TestSignOut(t *testing.T) {
 		t.Fatalf("status %d: %s", page.Code, page.Body)
 	}
 	t.Run("CN-11 a sign-out without our form does nothing", func(t *testing.T) {
-		if b.post("/logout", url.Values{"form": {"x"}}); b.current() == nil {
+		if b.post("/logout/confirm", url.Values{"form": {"x"}}); b.current() == nil {
 			t.Error("signed out")
 		}
-		r := httptest.NewRequest(http.MethodPost, "/logout", strings.NewReader(form(page.Body.String()).Encode()))
+		r := httptest.NewRequest(http.MethodPost, "/logout/confirm", strings.NewReader(form(page.Body.String()).Encode()))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.Header.Set("Sec-Fetch-Site", "cross-site")
 		if w := b.send(r); w.Code != http.StatusForbidden || b.current() == nil {
 			t.Errorf("a cross-site form: status %d", w.Code)
 		}
 	})
-	w := b.post("/logout", form(page.Body.String()))
+	w := b.post("/logout/confirm", form(page.Body.String()))
 	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "You are signed out") || b.cookies[session] != "" {
 		t.Errorf("status %d, cookies %v", w.Code, b.cookies)
 	}

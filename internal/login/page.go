@@ -50,11 +50,10 @@ var (
 type loginView struct {
 	Action, Tx, Token           string
 	To, AppHost, Issuer         string
+	Connections                 string
 	Again                       bool
 	Username, Problem, BadField string
 }
-
-type logoutView struct{ Action, Token, Username, Issuer string }
 
 func (l *Login) serveLogin(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodPost {
@@ -117,6 +116,9 @@ func (l *Login) showLogin(w http.ResponseWriter, r *http.Request, ret Return, v 
 	}
 	v.Action, v.Token = e.Path("/login"), token
 	v.To, v.AppHost, v.Again, v.Issuer = e.BrandName(), ret.AppHost, ret.Reason == ReasonAgain, e.Host()
+	if v.Tx == "" {
+		v.Connections = l.connections()
+	}
 	if v.To == "" {
 		v.To = v.Issuer
 	}
@@ -174,7 +176,7 @@ func (l *Login) answerLogin(w http.ResponseWriter, r *http.Request) error {
 	if err := l.cfg.Audit.Record(r.Context(), event); err != nil {
 		return fmt.Errorf("record the sign-in: %w", err)
 	}
-	if err := l.start(w, r, user, now); err != nil {
+	if err := l.start(w, r, user, authentication{now, ACR, []string{AMRPassword}}); err != nil {
 		return err
 	}
 	if err := l.remember(w, r, user, now); err != nil {
@@ -197,41 +199,6 @@ func (l *Login) signedInMeanwhile(w http.ResponseWriter, r *http.Request, ret Re
 	}
 	l.back(w, r, ret)
 	return true, nil
-}
-
-func (l *Login) serveLogout(w http.ResponseWriter, r *http.Request) error {
-	e := l.cfg.Edge
-	user, err := l.Current(r)
-	if err != nil {
-		return err
-	}
-	secret := e.Cookie(r, sessionCookie)
-	view := logoutView{Action: e.Path("/logout"), Issuer: e.Host()}
-	if r.Method == http.MethodPost {
-		p, err := web.ParseBody(r)
-		if err != nil {
-			return err
-		}
-		if user != nil && l.bound(purposeLogout, p.Form["form"], secret) {
-			if err := l.end(r.Context(), secret); err != nil {
-				return err
-			}
-			event := audit.Event{Time: l.cfg.Now(), Type: audit.TypeLogout, Ref: web.Ref(r.Context()), User: user.User.ID, IP: web.ClientIP(r.Context()).String()}
-			if err := l.cfg.Audit.Record(r.Context(), event); err != nil {
-				return fmt.Errorf("record the sign-out: %w", err)
-			}
-			user = nil
-		}
-	}
-	if user == nil {
-		e.ClearCookie(w, sessionCookie)
-		return e.Render(w, r, http.StatusOK, web.Page{Title: "Signed out", Template: logoutPage, Data: view})
-	}
-	view.Username = user.User.Name
-	if view.Token, err = l.cfg.Sealer.Seal(purposeLogout, l.cfg.Now().Add(formLife), store.HashOf(secret)); err != nil {
-		return err
-	}
-	return e.Render(w, r, http.StatusOK, web.Page{Title: "Sign out", Template: logoutPage, Data: view})
 }
 
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

@@ -57,17 +57,38 @@ func (l *Login) ends(created, seen time.Time) time.Time {
 	return absolute
 }
 
+// authentication is how a person proved who they are.
+type authentication struct {
+	at  time.Time
+	acr string
+	amr []string
+}
+
 // start begins a session for user with a fresh secret, whatever the browser
-// showed before (CN-12), and ends the one it had.
-func (l *Login) start(w http.ResponseWriter, r *http.Request, user store.User, now time.Time) error {
+// showed before (CN-12), and ends the one it had. Somebody who signs in again
+// stays in the session that clients know; when somebody else signs in, the
+// clients of the one before are told.
+func (l *Login) start(w http.ResponseWriter, r *http.Request, user store.User, a authentication) error {
+	before, err := l.Current(r)
+	if err != nil {
+		return err
+	}
 	if err := l.end(r.Context(), l.cfg.Edge.Cookie(r, sessionCookie)); err != nil {
 		return err
 	}
+	now, sid := l.cfg.Now(), ""
+	switch {
+	case before == nil:
+	case before.User.ID == user.ID:
+		sid = before.Session.SID
+	default:
+		l.tell(r.Context(), before.Session.SID)
+	}
 	token := oauth.RandomToken(32)
-	err := l.cfg.Store.StartSession(r.Context(), store.Session{
-		Hash: store.HashOf(token), UserID: user.ID,
-		AuthTime: now, Created: now, LastSeen: now, Expires: l.ends(now, now),
-		ACR: ACR, AMR: []string{AMRPassword},
+	err = l.cfg.Store.StartSession(r.Context(), store.Session{
+		Hash: store.HashOf(token), UserID: user.ID, SID: sid,
+		AuthTime: a.at, Created: now, LastSeen: now, Expires: l.ends(now, now),
+		ACR: a.acr, AMR: a.amr,
 	})
 	if err != nil {
 		return fmt.Errorf("start session: %w", err)

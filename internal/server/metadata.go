@@ -46,8 +46,11 @@ func (s *Server) metadata() *oauth.ServerMetadata {
 
 		SubjectTypesSupported: []string{"public"},
 		IDTokenSigningAlgs:    []string{s.cfg.Tokens.SigningAlg},
-		ClaimsSupported:       []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash"},
+		ClaimsSupported:       []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash", "sid", "preferred_username", "email"},
 		UserinfoEndpoint:      at("/userinfo"),
+		EndSessionEndpoint:    at("/logout"),
+		BackchannelLogout:     true,
+		BackchannelLogoutSID:  true,
 	}
 	m.PushedRequestEndpoint, m.RequirePushed = at("/par"), s.cfg.PAR.Required
 	m.RequestParameterSupported, m.RequestObjectSigningAlgs = true, jose.Accepted

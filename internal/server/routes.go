@@ -7,7 +7,6 @@ import (
 
 	"github.com/bonafide-id/bonafide/internal/authorize"
 	"github.com/bonafide-id/bonafide/internal/clientauth"
-	"github.com/bonafide-id/bonafide/internal/login"
 	"github.com/bonafide-id/bonafide/internal/token"
 	"github.com/bonafide-id/bonafide/internal/web"
 )
@@ -17,10 +16,7 @@ import (
 func (s *Server) buildEndpoints(master []byte) (err error) {
 	cfg := s.cfg
 	sealer := web.NewSealer(web.DeriveKey(master, "what travels through browsers"))
-	if s.login, err = login.New(login.Config{
-		Store: s.store, Edge: s.edge, Sealer: sealer, Audit: s.audit, Now: s.opts.Now,
-		Idle: cfg.Sessions.Idle, Absolute: cfg.Sessions.Absolute,
-	}); err != nil {
+	if err := s.buildSignIn(sealer); err != nil {
 		return err
 	}
 	clients, err := s.proofs(clientauth.Config{
@@ -36,7 +32,7 @@ func (s *Server) buildEndpoints(master []byte) (err error) {
 	s.clients = auth
 	if s.authorize, err = authorize.New(authorize.Config{
 		Issuer: cfg.Issuer, Directory: s.directory, Store: s.store, SignIn: s.login,
-		Edge: s.edge, Sealer: sealer, Audit: s.audit,
+		Edge: s.edge, Sealer: sealer, Audit: s.audit, Connections: "/connections",
 		FetchBeforeSignIn: cfg.CIMD.Fetch == "at_once", RefuseUnknownScopes: cfg.UnknownScopes == "refuse",
 		CodeLife: cfg.Tokens.Code, Clients: auth, RequirePAR: cfg.PAR.Required, PushLife: cfg.PAR.Life, Hints: s.keys, Certificates: cfg.MTLS.On(),
 		Device: s.deviceFlow(master),
@@ -87,7 +83,7 @@ func (s *Server) mount() {
 
 	var routes []web.Route
 	routes = append(routes, s.authorize.Routes()...) // /authorize, /authorize/resume, /par, /consent, /logo, /device…
-	routes = append(routes, s.login.Routes()...)     // /login, /logout
+	routes = append(routes, s.login.Routes()...)     // /login, /logout, /connections
 	routes = append(routes, e.Routes()...)           // /assets/...
 	for _, r := range routes {
 		mux.Handle(r.Pattern, r.Handler)
@@ -126,6 +122,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 
 var homePage = web.Template("home", `<h1>{{if .Brand}}{{.Brand}}{{else}}Sign-in server{{end}}</h1>
 <p class="lead">This is where apps ask for your permission. There is nothing to do here: start from the app that you want to connect, and it will bring you back.</p>
+<p><a href="{{.Connections}}">My connections</a> shows the apps that can act for you.</p>
 <details class="fold">
 <summary>For administrators and developers</summary>
 <dl class="facts">
@@ -139,8 +136,8 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 	return s.edge.Render(w, r, http.StatusOK, web.Page{
 		Title: "Sign-in server", Template: homePage,
 		Data: struct {
-			Brand, Issuer string
-			Metadata      template.URL
-		}{s.cfg.Brand.Name, s.cfg.Issuer, template.URL(metadataPaths(s.cfg.Issuer)[0])},
+			Brand, Issuer, Connections string
+			Metadata                   template.URL
+		}{s.cfg.Brand.Name, s.cfg.Issuer, s.edge.Path("/connections"), template.URL(metadataPaths(s.cfg.Issuer)[0])},
 	})
 }

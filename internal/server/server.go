@@ -13,6 +13,7 @@ import (
 	"github.com/bonafide-id/bonafide/cimd"
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/authorize"
+	"github.com/bonafide-id/bonafide/internal/backchannel"
 	"github.com/bonafide-id/bonafide/internal/clientauth"
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/keyring"
@@ -44,6 +45,8 @@ type Server struct {
 	directory *directory.Directory
 	keys      *keyring.Ring
 	login     *login.Login
+	notices   *backchannel.Notifier
+	egress    cimd.Egress
 	authorize *authorize.Handler
 	clients   *clientauth.Authenticator
 	token     *token.Handler
@@ -104,6 +107,7 @@ func (s *Server) buildFloors(ctx context.Context, master []byte) (err error) {
 		rc.Egress.Lookup, rc.Egress.Dial, rc.Egress.RootCAs = o.Lookup, o.Dial, o.RootCAs
 	}
 	rc.Observe, rc.Now = s.resolved, s.opts.Now
+	s.egress = rc.Egress
 	if s.directory, err = directory.New(directory.Config{
 		Store: s.store, Policy: set, CIMD: rc, Enabled: cfg.CIMD.Enabled,
 		Reserved: []string{cfg.Issuer}, Logger: s.log, Now: s.opts.Now,
@@ -120,6 +124,11 @@ func (s *Server) buildFloors(ctx context.Context, master []byte) (err error) {
 
 // Close ends what New began. It waits for audit events that are still queued.
 func (s *Server) Close() {
+	if s.notices != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		s.notices.Close(ctx)
+	}
 	if s.directory != nil {
 		s.directory.Resolver().Close()
 	}

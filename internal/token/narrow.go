@@ -50,8 +50,6 @@ func (is *issue) mayUse() error {
 	switch {
 	case c.State != directory.StateAllowed || c.Decision.Action != policy.Allow:
 		return deny("POL-05", "the client is not allowed here any more")
-	case c.Decision.FAPI && c.Method == oauth.MethodNone:
-		return deny("POL-09", "the client has to authenticate")
 	case name == oauth.GrantRefreshToken:
 		return nil
 	case !c.Has(name):
@@ -130,7 +128,7 @@ func (h *Handler) mint(_ context.Context, is *issue) error {
 	}
 	id := keyring.IDToken{
 		Subject: g.UserID, ClientID: g.ClientID, Issued: is.now, Expires: expires,
-		AuthTime: g.AuthTime, ACR: g.ACR, AMR: g.AMR, AccessToken: access,
+		AuthTime: g.AuthTime, ACR: g.ACR, AMR: g.AMR, SID: g.SID, AccessToken: access,
 	}
 	if is.grantType == oauth.GrantAuthorizationCode {
 		id.Nonce = g.Nonce // not on refresh: OpenID Connect Core section 12.2

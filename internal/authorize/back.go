@@ -122,7 +122,8 @@ func outdated(cause error) error {
 // refusePrefetch gives a browser that only looks ahead nothing to keep: neither
 // a code nor an error may be produced before the person really comes (CN-05).
 func refusePrefetch(r *http.Request) error {
-	if !strings.Contains(r.Header.Get("Sec-Purpose"), "prefetch") && r.Header.Get("Purpose") != "prefetch" {
+	if !strings.Contains(r.Header.Get("Sec-Purpose"), "prefetch") && r.Header.Get("Purpose") != "prefetch" &&
+		r.Header.Get("X-Moz") != "prefetch" && r.Header.Get("X-Purpose") != "preview" { // the older names of Firefox and Safari
 		return nil
 	}
 	return web.Refuse(http.StatusTooEarly, oauth.Refuse(oauth.InvalidRequest, "this page is not for prefetching").Under("CONS-05"))

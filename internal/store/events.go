@@ -93,6 +93,9 @@ func (t *tx) keep(events []entry) error {
 			return fmt.Errorf("write event: %w", err)
 		}
 		t.head.seq, t.head.hash = seq, hash
+		if err := t.touch(topics[e.Type]); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -102,7 +102,10 @@ func (s *Store) AddSigningKey(ctx context.Context, key SigningKey, expectNewest 
 		if err == nil && n == 0 {
 			err = ErrConflict
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return t.touch(TopicKeys)
 	}))
 }
 
@@ -129,6 +132,9 @@ func (s *Store) RetireSigningKey(ctx context.Context, kid string, at time.Time) 
 		if err == nil && n == 0 {
 			err = ErrNotFound
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return t.touch(TopicKeys)
 	}))
 }

@@ -40,6 +40,7 @@ type Store struct {
 	waits    time.Duration                          // patience; a test has its own
 	answers  time.Duration                          // within which PostgreSQL has to; a test has its own
 	signals  signals                                // to those who watch
+	looks    time.Duration                          // how often Watch looks again; a test has its own
 
 	jobs, commits, retries atomic.Uint64
 }
@@ -74,7 +75,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{
-		now: c.Now, log: c.Logger, writes: w, reads: r, passed: monotonic, waits: patience, answers: pgBatch,
+		now: c.Now, log: c.Logger, writes: w, reads: r, passed: monotonic, waits: patience, answers: pgBatch, looks: lookAgain,
 		postgres: postgres, address: c.Path,
 		queue:   make(chan *job, c.Queue),
 		closing: make(chan struct{}),

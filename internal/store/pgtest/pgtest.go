@@ -87,7 +87,7 @@ func (s *Server) Copy(ctx context.Context, name string, prepare func(address str
 	defer s.mu.Unlock()
 	template, ok := s.templates[name]
 	if !ok {
-		template = "template_" + strconv.Itoa(len(s.templates))
+		template = fmt.Sprint("template_", s.n.Add(1))
 		if err := s.do(ctx, "CREATE DATABASE "+template+" TEMPLATE template0 ENCODING 'UTF8'"); err != nil {
 			return "", err
 		}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -27,7 +28,12 @@ type Proxy struct {
 // NewProxy starts a proxy before the server.
 func (s *Server) NewProxy(t testing.TB) *Proxy {
 	t.Helper()
-	p := &Proxy{server: filepath.Join(s.dir, ".s.PGSQL.5432"), dir: t.TempDir(), conns: map[net.Conn]struct{}{}}
+	dir, err := os.MkdirTemp("", "bonafide-pg-") // the name of a socket must be short, and without commas
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	p := &Proxy{server: filepath.Join(s.dir, ".s.PGSQL.5432"), dir: dir, conns: map[net.Conn]struct{}{}}
 	p.free = sync.NewCond(&p.mu)
 	ln, err := net.Listen("unix", filepath.Join(p.dir, ".s.PGSQL.5432"))
 	if err != nil {

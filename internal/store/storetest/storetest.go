@@ -30,6 +30,7 @@ type Store interface {
 	Openings
 	Identities
 	Dynamic
+	Replicas
 	Close() error
 }
 
@@ -116,7 +117,7 @@ type House struct {
 
 // Checks returns the whole contract.
 func Checks() []Check {
-	return slices.Concat(onceChecks, protocolOnceChecks, tokenChecks, ruleChecks, deviceChecks, protocolChecks, dynamicChecks)
+	return slices.Concat(onceChecks, protocolOnceChecks, tokenChecks, ruleChecks, deviceChecks, protocolChecks, dynamicChecks, replicaChecks)
 }
 
 // Run holds a store against the contract.

@@ -123,6 +123,7 @@ type house struct {
 	audit  *audit.Log
 	mux    *http.ServeMux
 	key    jose.Private // of keyed and either
+	idp    jose.Private // of the issuers of identity assertions
 	secret string       // of basic
 
 	session store.Hash
@@ -170,6 +171,7 @@ func newHouse(t testing.TB) *house {
 	must(err)
 	h.Handler, err = New(Config{
 		Issuer: issuer, Clients: clients, Grants: h.store, Denials: h.store, Keys: ring, Policy: h.people.policy, Audit: h.audit, Now: h.clock.now,
+		IDJAG: h.issuers(t), Identities: h.store, Exchange: exchangeRules,
 	})
 	must(err)
 	edge, err := web.NewEdge(web.EdgeConfig{Issuer: issuer, Now: h.clock.now})
@@ -203,6 +205,12 @@ type code struct {
 // consent makes the person agree to a client, and returns the code.
 func (h *house) consent(t testing.TB, client string, spoil ...func(*store.Grant)) code {
 	t.Helper()
+	return h.consentTo(t, client, "", spoil...)
+}
+
+// consentTo is consent with a key that the code demands.
+func (h *house) consentTo(t testing.TB, client, jkt string, spoil ...func(*store.Grant)) code {
+	t.Helper()
 	now := h.clock.now()
 	c := code{client: client, value: oauth.RandomToken(32), verifier: oauth.NewVerifier(), grantID: store.NewID(now)}
 	known := h.people.clients[client]
@@ -220,7 +228,7 @@ func (h *house) consent(t testing.TB, client string, spoil ...func(*store.Grant)
 	}
 	if err := h.store.AnswerConsent(t.Context(), store.Answer{
 		Nonce: store.HashOf(oauth.RandomToken(8)), Session: h.session, NonceExpires: now.Add(time.Minute), Client: &row, Document: doc, Grant: g,
-		Code: store.Code{Hash: store.HashOf(c.value), RedirectURI: redirect, Challenge: oauth.S256(c.verifier), Expires: now.Add(time.Minute)},
+		Code: store.Code{Hash: store.HashOf(c.value), JKT: jkt, RedirectURI: redirect, Challenge: oauth.S256(c.verifier), Expires: now.Add(time.Minute)},
 	}, now); err != nil {
 		t.Fatal(err)
 	}

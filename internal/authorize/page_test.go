@@ -92,6 +92,11 @@ func claudeCode(d *cimd.Document) {
 }
 
 var scenes = []scene{
+	{"particulars", func(t *testing.T) (*person, url.Values) {
+		p := open(t)
+		return p.signedIn("john"), asks(goodID, "scope", "issues:read", "authorization_details",
+			`[{"type":"repository","repository":"acme/website","actions":["read","write"]},{"type":"repository","repository":"<b>a repository with a name that goes on and on, x</b>"}]`)
+	}},
 	{"step-up", func(t *testing.T) (*person, url.Values) {
 		p := open(t)
 		p.add(vscodeID, func(d *cimd.Document) {

@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/bonafide-id/bonafide/internal/server"
 	"github.com/spf13/cobra"
 )
 
@@ -56,6 +57,7 @@ func usage(err error) error {
 type app struct {
 	config string
 	dev    bool
+	loaded *server.Config // by withStore
 }
 
 func newRoot() *cobra.Command {
@@ -73,7 +75,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", "bonafide.yaml", "configuration file")
 	root.AddCommand(a.serveCommand(), a.initCommand(), a.configCommand(), a.userCommand(), a.clientCommand(),
-		a.eventsCommand(), a.keysCommand(), demoCommand())
+		a.eventsCommand(), a.keysCommand(), a.policyCommand(), demoCommand())
 	strict(root)
 	return root
 }

@@ -22,6 +22,7 @@ func (a *app) withStore(cmd *cobra.Command, do func(ctx context.Context, s *stor
 			return err
 		}
 	}
+	a.loaded = cfg
 	ctx := cmd.Context()
 	s, err := store.Open(ctx, store.Config{Path: cfg.StorePath()})
 	if err != nil {

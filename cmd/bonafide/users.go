@@ -17,8 +17,9 @@ import (
 )
 
 func (a *app) userCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "user", Short: "Local accounts: add, list, password, disable, enable"}
-	cmd.AddCommand(a.userAdd(), a.userList(), a.userPassword(), a.userSwitch("disable"), a.userSwitch("enable"))
+	cmd := &cobra.Command{Use: "user", Short: "Accounts: add, list, password, disable, enable, connections, end, link"}
+	cmd.AddCommand(a.userAdd(), a.userList(), a.userPassword(), a.userSwitch("disable"), a.userSwitch("enable"),
+		a.userConnections(), a.userEnd(), a.userLink())
 	return cmd
 }
 
@@ -103,7 +104,8 @@ func (a *app) userPassword() *cobra.Command {
 				return err
 			}
 			return a.withUser(cmd, args[0], func(ctx context.Context, s *store.Store, u store.User) error {
-				if err := s.SetPassword(ctx, u.ID, hash, time.Now()); err != nil {
+				err := a.endAccount(cmd, s, u, func(ctx context.Context, s *store.Store) error { return s.SetPassword(ctx, u.ID, hash, time.Now()) })
+				if err != nil {
 					return err
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "changed  %s: sessions and connections have ended\n", u.Name)
@@ -124,11 +126,13 @@ func (a *app) userSwitch(verb string) *cobra.Command {
 		Use: verb + " NAME", Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withUser(cmd, args[0], func(ctx context.Context, s *store.Store, u store.User) error {
-				do := s.DisableUser
+				var err error
 				if verb == "enable" {
-					do = s.EnableUser
+					err = s.EnableUser(ctx, u.ID, time.Now())
+				} else {
+					err = a.endAccount(cmd, s, u, func(ctx context.Context, s *store.Store) error { return s.DisableUser(ctx, u.ID, time.Now()) })
 				}
-				if err := do(ctx, u.ID, time.Now()); err != nil {
+				if err != nil {
 					return err
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%sd  %s\n", verb, u.Name)

@@ -1,6 +1,7 @@
 package housetest
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bonafide-id/bonafide/cimd"
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/internal/server"
@@ -255,15 +257,18 @@ func TestClientsAreTold(t *testing.T) {
 		if page = b.Answer(page, "allow"); !page.Left {
 			t.Fatal(page.Text())
 		}
-		s := h.Store()
-		notices := 0
-		for _, g := range must(s.Grants(t.Context(), jane.ID, "", 10))(t) {
-			if g.SID != "" {
-				notices++
-			}
+		cfg, err := server.Parse([]byte(Config), h.Dir, false)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if notices != 1 {
-			t.Errorf("%d grants know their session", notices)
+		e := h.Net.Egress()
+		err = server.EndAccount(t.Context(), cfg, server.Options{Now: h.Now, Egress: &cimd.Egress{Lookup: e.Lookup, Dial: e.Dial, RootCAs: e.RootCAs}}, jane.ID,
+			func(ctx context.Context, s *store.Store) error { return s.DisableUser(ctx, jane.ID, h.Now()) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := host.Count("/logout"); n != 2 {
+			t.Errorf("%d notices", n)
 		}
 	})
 	h.Server.Close()

@@ -48,8 +48,11 @@ func (s *Server) egressRules() safehttp.Rules {
 // EndAccount does what ends the sessions of an account, such as disabling it, and
 // tells the clients of those sessions. It is for the command line: the notices
 // are tried before it returns, for a few seconds at most.
-func EndAccount(ctx context.Context, cfg *Config, userID string, do func(context.Context, *store.Store) error) error {
-	s, err := New(ctx, cfg, Options{Logger: slog.New(slog.DiscardHandler)})
+func EndAccount(ctx context.Context, cfg *Config, opts Options, userID string, do func(context.Context, *store.Store) error) error {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	s, err := New(ctx, cfg, opts)
 	if err != nil {
 		return err
 	}

@@ -110,3 +110,27 @@ func BenchmarkFindRefresh(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPushRequestWhenFull is what a request costs that is refused because as
+// many as may wait do: whoever sends them must not hold up the writer.
+func BenchmarkPushRequestWhenFull(b *testing.B) {
+	s := open(b)
+	const most = 10_000
+	if err := s.write(context.Background(), func(t *tx) error {
+		for i := range most {
+			if _, err := t.exec(`INSERT INTO pushed_requests (hash, client_id, request, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)`,
+				HashOf(fmt.Sprint(i)), benchClient, make([]byte, 2000), micros(noon), micros(noon.Add(time.Minute))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		b.Fatal(err)
+	}
+	p := Pushed{Hash: HashOf("one more"), ClientID: benchClient, Request: make([]byte, 2000), Created: noon, Expires: noon.Add(time.Minute)}
+	for b.Loop() {
+		if err := s.PushRequest(context.Background(), p, most); err == nil {
+			b.Fatal("let in")
+		}
+	}
+}

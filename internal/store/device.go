@@ -86,6 +86,9 @@ func (s *Store) StartDevice(ctx context.Context, d Device, most int, events ...a
 	if err != nil {
 		return wrap("start device", err)
 	}
+	if err := s.room(ctx, liveDevices, most, d.Created); err != nil {
+		return wrap("start device", err)
+	}
 	return wrap("start device", s.write(ctx, func(t *tx) error {
 		if err := t.room(liveDevices, most, d.Created); err != nil {
 			return err

@@ -12,7 +12,8 @@ import (
 // RegisterDynamic adds a client that registered itself (RFC 7591). It gets no new
 // grant after Expires, which every use moves on by the time since the last one.
 // ErrBusy: most such clients are live already. ErrConflict: the identifier is
-// taken.
+// taken. The events are recorded with it, or one of the store's own if there are
+// none; so it is for UpdateDynamic and RemoveDynamic.
 func (s *Store) RegisterDynamic(ctx context.Context, c Client, most int, now time.Time, events ...audit.Event) error {
 	if c.ID == "" || strings.HasPrefix(c.ID, "https://") {
 		return errors.New("register dynamic client: an identifier that is no URL is required (DCR-05)")
@@ -21,6 +22,9 @@ func (s *Store) RegisterDynamic(ctx context.Context, c Client, most int, now tim
 		return errors.New("register dynamic client: an expiry is required (DCR-01)")
 	}
 	c.Source, c.Version = SourceDCR, 0
+	if err := s.room(ctx, liveDynamic, most, now); err != nil {
+		return wrap("register dynamic client", err)
+	}
 	return wrap("register dynamic client", s.write(ctx, func(t *tx) error {
 		if err := t.room(liveDynamic, most, now); err != nil {
 			return err
@@ -32,7 +36,7 @@ func (s *Store) RegisterDynamic(ctx context.Context, c Client, most int, now tim
 		if err != nil {
 			return err
 		}
-		return t.record(now, append([]audit.Event{{Type: audit.TypeClient, Client: c.ID, Code: "registered_itself"}}, events...)...)
+		return t.record(now, told(events, c.ID, "registered_itself")...)
 	}))
 }
 
@@ -70,7 +74,7 @@ func (s *Store) UpdateDynamic(ctx context.Context, c Client, oldRegistration str
 		if err != nil {
 			return err
 		}
-		return t.record(now, append([]audit.Event{{Type: audit.TypeClient, Client: c.ID, Code: "updated_itself"}}, events...)...)
+		return t.record(now, told(events, c.ID, "updated_itself")...)
 	}))
 }
 
@@ -96,8 +100,17 @@ func (s *Store) RemoveDynamic(ctx context.Context, id, registration string, now 
 		if _, err := t.endGrants(Whose{ClientID: id}, "client_retired", now); err != nil {
 			return err
 		}
-		return t.record(now, append([]audit.Event{{Type: audit.TypeClient, Client: id, Code: "removed_itself"}}, events...)...)
+		return t.record(now, told(events, id, "removed_itself")...)
 	}))
+}
+
+// told returns the events of a change of a client by itself, which is never left
+// without one.
+func told(events []audit.Event, id, code string) []audit.Event {
+	if len(events) == 0 {
+		events = []audit.Event{{Type: audit.TypeClient, Client: id, Code: code}}
+	}
+	return events
 }
 
 // whyNotDynamic tells why a client that registered itself could not be changed.

@@ -67,8 +67,8 @@ func emailKey(email string) string {
 
 // LinkIdentity links an identity elsewhere to the account UserID. With create that
 // account is made in the same commit; UserID is its identifier. An identity that
-// is linked to this account already is seen again: its address and time of last
-// sight are kept. ErrConflict: it is linked to somebody else, or the name or
+// is linked to this account already is seen again: its address and the time are
+// kept; a zero time is now. ErrConflict: it is linked to somebody else, or the name or
 // identifier of the new account is taken. ErrNotFound: there is no such account.
 // ErrEnded: the account is disabled.
 func (s *Store) LinkIdentity(ctx context.Context, id Identity, create *User, events ...audit.Event) error {
@@ -77,6 +77,12 @@ func (s *Store) LinkIdentity(ctx context.Context, id Identity, create *User, eve
 	}
 	if create != nil && (create.ID != id.UserID || create.Name == "") {
 		return errors.New("link identity: the new account is the one to link, and has a name")
+	}
+	if id.LastSeen.IsZero() {
+		id.LastSeen = s.now()
+	}
+	if id.Created.IsZero() {
+		id.Created = id.LastSeen
 	}
 	return wrap("link identity", s.write(ctx, func(t *tx) error {
 		if create != nil {
@@ -87,10 +93,10 @@ func (s *Store) LinkIdentity(ctx context.Context, id Identity, create *User, eve
 		if err := t.userStands(id.UserID); err != nil {
 			return err
 		}
-		var since time.Time
-		err := t.get([]any{instant{&since}}, `INSERT INTO identities (issuer, tenant, subject, user_id, email, created_at, last_seen_at)
+		var one int
+		err := t.get([]any{&one}, `INSERT INTO identities (issuer, tenant, subject, user_id, email, created_at, last_seen_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (issuer, tenant, subject) DO UPDATE
-			SET email = excluded.email, last_seen_at = excluded.last_seen_at WHERE identities.user_id = excluded.user_id RETURNING created_at`,
+			SET email = excluded.email, last_seen_at = excluded.last_seen_at WHERE identities.user_id = excluded.user_id RETURNING 1`,
 			id.Issuer, id.Tenant, id.Subject, id.UserID, id.Email, micros(id.Created), micros(id.LastSeen))
 		if errors.Is(err, ErrNotFound) {
 			err = ErrConflict

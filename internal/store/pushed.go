@@ -34,6 +34,9 @@ func (s *Store) PushRequest(ctx context.Context, p Pushed, most int, events ...a
 	if p.Request == nil {
 		p.Request = []byte{}
 	}
+	if err := s.room(ctx, livePushed, most, p.Created); err != nil {
+		return wrap("push request", err)
+	}
 	return wrap("push request", s.write(ctx, func(t *tx) error {
 		if err := t.room(livePushed, most, p.Created); err != nil {
 			return err
@@ -53,11 +56,21 @@ func (s *Store) PushRequest(ctx context.Context, p Pushed, most int, events ...a
 // livePushed counts the requests that wait for a person, up to a bound.
 const livePushed = `SELECT COUNT(*) FROM (SELECT 1 AS one FROM pushed_requests WHERE expires_at > $1 AND used_at IS NULL LIMIT $2) AS live`
 
-// room returns ErrBusy when as many rows are live as may be.
+// room returns ErrBusy when as many rows are live as may be. The change itself
+// looks again: this look keeps a crowd that is turned away from the writer.
+func (s *Store) room(ctx context.Context, live string, most int, now time.Time) error {
+	var n int
+	return isRoom(&n, most, s.get(ctx, []any{&n}, live, micros(now), max(most, 0)))
+}
+
+// room is the look that counts.
 func (t *tx) room(live string, most int, now time.Time) error {
 	var n int
-	err := t.get([]any{&n}, live, micros(now), max(most, 0))
-	if err == nil && n >= most {
+	return isRoom(&n, most, t.get([]any{&n}, live, micros(now), max(most, 0)))
+}
+
+func isRoom(n *int, most int, err error) error {
+	if err == nil && *n >= most {
 		err = ErrBusy
 	}
 	return err

@@ -12,7 +12,7 @@ ALTER TABLE clients ADD COLUMN registration_hash TEXT COLLATE "C" NOT NULL DEFAU
 ALTER TABLE clients ADD COLUMN metadata BYTEA;
 ALTER TABLE clients ADD COLUMN post_logout_redirect_uris TEXT COLLATE "C" NOT NULL DEFAULT '[]';
 ALTER TABLE clients ADD COLUMN backchannel_logout_uri TEXT COLLATE "C" NOT NULL DEFAULT '';
-CREATE INDEX clients_dynamic ON clients (expires_at) WHERE source = 'dcr';
+CREATE INDEX clients_dynamic ON clients (expires_at, source) WHERE source = 'dcr';
 
 ALTER TABLE grants ADD COLUMN kind TEXT COLLATE "C" NOT NULL DEFAULT 'authorization_code'; -- how it began
 ALTER TABLE grants ADD COLUMN jkt TEXT COLLATE "C" NOT NULL DEFAULT ''; -- of the DPoP key
@@ -37,7 +37,7 @@ CREATE TABLE pushed_requests (
     used_at    BIGINT -- when a person answered it
 );
 CREATE INDEX pushed_requests_expiry ON pushed_requests (expires_at);
-CREATE INDEX pushed_requests_live ON pushed_requests (expires_at) WHERE used_at IS NULL;
+CREATE INDEX pushed_requests_live ON pushed_requests (expires_at, used_at) WHERE used_at IS NULL;
 
 CREATE TABLE device_codes (
     hash            BYTEA PRIMARY KEY,
@@ -64,7 +64,7 @@ CREATE TABLE device_codes (
     grant_id        TEXT COLLATE "C" NOT NULL -- '' before a yes
 );
 CREATE INDEX device_codes_expiry ON device_codes (expires_at);
-CREATE INDEX device_codes_live ON device_codes (expires_at) WHERE state IN ('pending', 'approved');
+CREATE INDEX device_codes_live ON device_codes (expires_at, state) WHERE state IN ('pending', 'approved');
 
 -- Who an account is elsewhere. The row lives as long as the account.
 CREATE TABLE identities (

@@ -14,7 +14,7 @@ ALTER TABLE clients ADD COLUMN registration_hash TEXT NOT NULL DEFAULT '';
 ALTER TABLE clients ADD COLUMN metadata BLOB;
 ALTER TABLE clients ADD COLUMN post_logout_redirect_uris TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE clients ADD COLUMN backchannel_logout_uri TEXT NOT NULL DEFAULT '';
-CREATE INDEX clients_dynamic ON clients (expires_at) WHERE source = 'dcr';
+CREATE INDEX clients_dynamic ON clients (expires_at, source) WHERE source = 'dcr';
 
 ALTER TABLE grants ADD COLUMN kind TEXT NOT NULL DEFAULT 'authorization_code'; -- how it began
 ALTER TABLE grants ADD COLUMN jkt TEXT NOT NULL DEFAULT ''; -- of the DPoP key
@@ -39,7 +39,7 @@ CREATE TABLE pushed_requests (
     used_at    INTEGER -- when a person answered it
 ) WITHOUT ROWID;
 CREATE INDEX pushed_requests_expiry ON pushed_requests (expires_at);
-CREATE INDEX pushed_requests_live ON pushed_requests (expires_at) WHERE used_at IS NULL;
+CREATE INDEX pushed_requests_live ON pushed_requests (expires_at, used_at) WHERE used_at IS NULL;
 
 CREATE TABLE device_codes (
     hash            BLOB PRIMARY KEY,
@@ -66,7 +66,7 @@ CREATE TABLE device_codes (
     grant_id        TEXT NOT NULL -- '' before a yes
 ) WITHOUT ROWID;
 CREATE INDEX device_codes_expiry ON device_codes (expires_at);
-CREATE INDEX device_codes_live ON device_codes (expires_at) WHERE state IN ('pending', 'approved');
+CREATE INDEX device_codes_live ON device_codes (expires_at, state) WHERE state IN ('pending', 'approved');
 
 -- Who an account is elsewhere. The row lives as long as the account.
 CREATE TABLE identities (

@@ -1,0 +1,87 @@
+package store
+
+import (
+	"database/sql"
+	"io/fs"
+	"path/filepath"
+	"testing"
+
+	"github.com/pressly/goose/v3"
+)
+
+// A database of the program before this schema keeps its people, sessions and
+// grants.
+func TestMigrateToProtocol(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "old.db")
+	if err := createPrivate(path); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", dsn(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := fs.Sub(migrations, "migrations/sqlite")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.UpTo(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	grant, code := NewID(noon), HashOf("code")
+	expires := micros(noon) + 60e6
+	for _, q := range []struct {
+		query string
+		args  []any
+	}{
+		{`INSERT INTO users (id, name, name_key, email, password_hash, created_at) VALUES ('u1', 'John', 'john', 'John@Example.test', 'x', $1)`, []any{micros(noon)}},
+		{`INSERT INTO sessions (hash, user_id, auth_time, created_at, last_seen_at, expires_at, acr, amr) VALUES ($1, 'u1', $2, $2, $2, $3, '1', 'pwd')`, []any{HashOf("session"), micros(noon), expires}},
+		{`INSERT INTO sessions (hash, user_id, auth_time, created_at, last_seen_at, expires_at, acr, amr) VALUES ($1, 'u1', $2, $2, $2, $3, '1', 'pwd')`, []any{HashOf("other"), micros(noon), expires}},
+		{`INSERT INTO clients (client_id, source, state, reason, name, secret_hash, redirect_uris, grant_types, auth_methods, scope, has_scope, jwks_uri, version, created_at, last_used_at)
+			VALUES ($1, 'registered', 'allowed', '', '', '', '[]', '', '', '', 0, '', 0, $2, $2)`, []any{benchClient, micros(noon)}},
+		{`INSERT INTO grants (id, user_id, client_id, resource, scopes, security_digest, version, auth_methods, auth_method, key_thumbprint, auth_time, acr, amr, nonce,
+			created_at, last_used_at, expires_at, head, head_expires_at, end_reason) VALUES ($1, 'u1', $2, '', '', '', 0, '', '', '', $3, '', '', '', $3, $3, $4, 0, 0, '')`, []any{grant, benchClient, micros(noon), expires}},
+		{`INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at) VALUES ($1, $2, '', '', $3)`, []any{code, grant, expires}},
+	} {
+		if _, err := db.Exec(q.query, q.args...); err != nil {
+			t.Fatalf("%s: %v", q.query, err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	s := openAt(t, path)
+	t.Run("an old grant is one of a code, bound to nothing", func(t *testing.T) {
+		g, err := s.GrantActive(t.Context(), grant)
+		if err != nil || g.Kind != KindCode || g.JKT+g.InstanceJKT+g.CertThumbprint+g.Details+g.SID+g.Actor != "" {
+			t.Errorf("%+v, %v", g, err)
+		}
+		if _, err := s.RedeemCode(t.Context(), Redemption{Hash: code, JKT: "jkt"}, noon); err != nil {
+			t.Error(err)
+		}
+		if g, err := s.GrantActive(t.Context(), grant); err != nil || g.JKT != "jkt" {
+			t.Errorf("%+v, %v", g, err)
+		}
+	})
+	t.Run("an old session gets a name of its own", func(t *testing.T) {
+		one, _, err1 := s.FindSession(t.Context(), HashOf("session"), noon)
+		two, _, err2 := s.FindSession(t.Context(), HashOf("other"), noon)
+		if err1 != nil || err2 != nil || one.SID == "" || one.SID == two.SID {
+			t.Errorf("%q and %q, %v, %v", one.SID, two.SID, err1, err2)
+		}
+	})
+	t.Run("an old account is found by its address", func(t *testing.T) {
+		if u, err := s.UserByEmail(t.Context(), "john@example.TEST"); err != nil || u.ID != "u1" || u.Email != "John@Example.test" {
+			t.Errorf("%+v, %v", u, err)
+		}
+	})
+	t.Run("an old client never expires", func(t *testing.T) {
+		if c, err := s.Client(t.Context(), benchClient); err != nil || !c.Expires.IsZero() || len(c.PostLogoutRedirectURIs) > 0 {
+			t.Errorf("%+v, %v", c, err)
+		}
+	})
+}

@@ -23,6 +23,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bonafide-id/bonafide/cimd"
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/jose"
@@ -295,7 +296,7 @@ func (a *Authenticator) known(ctx context.Context, q *Request, id, method string
 func (a *Authenticator) find(ctx context.Context, q *Request, id string) (*directory.Client, error) {
 	web.SetClient(ctx, id)
 	if q.Resolve {
-		return a.cfg.Directory.Find(ctx, id, true)
+		return a.cfg.Directory.Find(cimd.WithSource(ctx, web.ClientIP(ctx).String()), id, true) // who asks pays for the fetch
 	}
 	c, err := a.cfg.Directory.Stored(ctx, id)
 	if e, ok := errors.AsType[*oauth.Error](err); ok && e.Code == oauth.InvalidClient {

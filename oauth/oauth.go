@@ -91,11 +91,17 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // AsError returns the refusal inside err. Anything that is not a refusal
-// becomes server_error with err as its private cause.
+// becomes server_error with err as its private cause, or temporarily_unavailable
+// if it has a method Unavailable that says so: what stands behind the server is
+// away, full or too slow.
 func AsError(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
 		return e
+	}
+	var u interface{ Unavailable() bool }
+	if errors.As(err, &u) && u.Unavailable() {
+		return &Error{Code: TemporarilyUnavailable, Hint: "this server cannot do its work at the moment; try again in a little while", Err: err}
 	}
 	return &Error{Code: ServerError, Hint: "something went wrong on our side", Err: err}
 }

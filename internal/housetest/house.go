@@ -66,9 +66,11 @@ const IntrospectionSecret = "secret"
 type House struct {
 	TB     testing.TB
 	Net    *cimdtest.Net
-	Server *server.Server
+	Server *server.Server // the first, where there are several
 	Dir    string
 	HTTP   *http.Client // for programs: no cookies, no redirects
+
+	replicas
 
 	mu     sync.Mutex // guards what follows
 	now    time.Time
@@ -79,7 +81,12 @@ type House struct {
 // instead; a pair whose first half is empty is appended.
 func New(t testing.TB, changes ...string) *House {
 	t.Helper()
-	h := &House{TB: t, Net: cimdtest.New(t), Dir: t.TempDir(), now: time.Now().Truncate(time.Second)}
+	return newHouse(t, everyHouse(t), changes...)
+}
+
+func newHouse(t testing.TB, r replicas, changes ...string) *House {
+	t.Helper()
+	h := &House{replicas: r, TB: t, Net: cimdtest.New(t), Dir: t.TempDir(), now: time.Now().Truncate(time.Second)}
 	if err := os.WriteFile(filepath.Join(h.Dir, "house.key"), []byte(oauth.RandomToken(32)), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +102,7 @@ func New(t testing.TB, changes ...string) *House {
 // Start starts the server, or starts it anew on the same database.
 func (h *House) Start(changes ...string) {
 	h.TB.Helper()
-	text := Config
+	text := h.stored(Config)
 	for i := 0; i+1 < len(changes); i += 2 {
 		if changes[i] == "" {
 			text += changes[i+1] + "\n"
@@ -110,8 +117,19 @@ func (h *House) Start(changes ...string) {
 	if err != nil {
 		h.TB.Fatal(err)
 	}
+	h.servers = nil
+	for range max(h.count, 1) {
+		h.servers = append(h.servers, h.serve(cfg))
+	}
+	h.Server = h.servers[0]
+	h.Net.Host("as.test").Handle("*", h.balance())
+}
+
+// serve starts one server.
+func (h *House) serve(cfg *server.Config) *server.Server {
+	h.TB.Helper()
 	e := h.Net.Egress()
-	h.Server, err = server.New(h.TB.Context(), cfg, server.Options{
+	s, err := server.New(h.TB.Context(), cfg, server.Options{
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: h.Now,
 		Observe: func(ev audit.Event) {
 			h.mu.Lock()
@@ -123,9 +141,8 @@ func (h *House) Start(changes ...string) {
 	if err != nil {
 		h.TB.Fatal(err)
 	}
-	s := h.Server
 	h.TB.Cleanup(s.Close)
-	h.Net.Host("as.test").Handle("*", s.Handler())
+	return s
 }
 
 // Now is the clock of the house.
@@ -159,7 +176,7 @@ func (h *House) Events(kind audit.Type) []audit.Event {
 // Store opens the database of the house beside the server, as the command line does.
 func (h *House) Store() *store.Store {
 	h.TB.Helper()
-	s, err := store.Open(h.TB.Context(), store.Config{Path: filepath.Join(h.Dir, "house.db"), Now: h.Now})
+	s, err := store.Open(h.TB.Context(), store.Config{Path: h.storePath(), Now: h.Now})
 	if err != nil {
 		h.TB.Fatal(err)
 	}

@@ -41,7 +41,8 @@ type Config struct {
 	// TrustedProxies are the addresses whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
 
-	// Store is the database: the path of an SQLite file.
+	// Store is the database: the path of an SQLite file, or the postgres://
+	// address of a PostgreSQL database that several replicas share.
 	Store string `yaml:"store"`
 
 	// KeyFile holds 32 random octets in base64 that protect signing keys and
@@ -354,7 +355,12 @@ func (c *Config) path(p string) string {
 	return filepath.Join(c.dir, p)
 }
 
-// StorePath returns where the database is.
-func (c *Config) StorePath() string { return c.path(c.Store) }
+// StorePath returns where the database is: a file, or the address of a server.
+func (c *Config) StorePath() string {
+	if c.shared() {
+		return c.Store
+	}
+	return c.path(c.Store)
+}
 
 func scopes(names []string) oauth.Scopes { return oauth.Scopes(names) }

@@ -20,11 +20,15 @@ type task struct {
 // housekeeping rotates keys, prunes what has expired and looks at the documents
 // of clients that hold grants (FETCH-24), until ctx ends.
 func (s *Server) housekeeping(ctx context.Context) {
-	keep(ctx, s.log,
+	tasks := []task{
 		task{name: "rotate signing keys", every: 30 * time.Second, do: s.keys.Tick},
 		task{name: "prune", every: time.Minute, do: s.Prune},
 		task{name: "look at client documents", every: 15 * time.Minute, first: true, do: s.visit},
-	)
+	}
+	if s.cfg.shared() { // in case a change could not be followed when it was told
+		tasks = append(tasks, task{name: "follow the policy", every: 30 * time.Second, do: s.follow})
+	}
+	keep(ctx, s.log, tasks...)
 }
 
 // Prune removes what has lost its use, and events past their time. The daemon

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"html/template"
 	"net/http"
 	"time"
@@ -104,6 +105,9 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
 	return web.WriteJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
+// readyWithin is how long the store may take to show that it is there.
+const readyWithin = 2 * time.Second
+
 // readyz says whether requests should be sent here: not while draining, and not
 // while the store does not answer.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
@@ -112,9 +116,11 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 		state["status"] = "draining"
 		return web.WriteJSON(w, http.StatusServiceUnavailable, state)
 	}
-	if _, err := s.store.SigningKeys(r.Context()); err != nil {
+	ctx, stop := context.WithTimeout(r.Context(), readyWithin)
+	defer stop()
+	if _, err := s.store.SigningKeys(ctx); err != nil {
 		s.log.Error("not ready: the store does not answer", "error", err)
-		state["status"] = "store does not answer"
+		state["status"], state["store"] = "degraded", "does not answer"
 		return web.WriteJSON(w, http.StatusServiceUnavailable, state)
 	}
 	return web.WriteJSON(w, http.StatusOK, state)

@@ -45,7 +45,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener, reload func() (*Confi
 	for _, advice := range s.cfg.Advice() {
 		s.log.Warn(advice)
 	}
-	if err := s.configured(ctx, "started", s.cfg); err != nil {
+	if err := s.configured(ctx, "started", s.inForce()); err != nil {
 		return err
 	}
 	srv := web.NewServer(s.mux)
@@ -112,10 +112,10 @@ func (s *Server) Reload(next *Config) error {
 	if keys := needRestart(s.cfg, next); len(keys) > 0 {
 		return fmt.Errorf("%s: this changes with a restart only", strings.Join(keys, ", "))
 	}
-	set, err := next.PolicySet()
-	if err != nil {
+	if _, err := next.PolicySet(); err != nil {
 		return err
 	}
+	var err error
 	pair := s.cert.Load()
 	if pair != nil {
 		read, err := next.certificate()
@@ -124,10 +124,27 @@ func (s *Server) Reload(next *Config) error {
 		}
 		pair = &read
 	}
-	if err := s.configured(context.Background(), "reloaded", next); err != nil {
+	if s.cfg.shared() {
+		err = s.publish(context.Background(), next)
+	} else {
+		err = s.enforce(context.Background(), "reloaded", next)
+	}
+	if err == nil {
+		s.cert.Store(pair)
+	}
+	return err
+}
+
+// enforce puts the policy, the resources and the CIMD switch of a configuration
+// in force.
+func (s *Server) enforce(ctx context.Context, why string, next *Config) error {
+	set, err := next.PolicySet()
+	if err != nil {
 		return err
 	}
-	s.cert.Store(pair)
+	if err := s.configured(ctx, why, next); err != nil {
+		return err
+	}
 	s.directory.SetPolicy(set)
 	s.directory.SetEnabled(next.CIMD.Enabled)
 	return nil

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,15 @@ type Options struct {
 	Now     func() time.Time
 	Observe func(audit.Event) // sees every audit event, in order
 	Egress  *cimd.Egress      // Lookup, Dial and RootCAs replace the network's
+
+	aside bool // a command beside the running server: it publishes and watches nothing
+}
+
+func (o Options) now() time.Time {
+	if o.Now != nil {
+		return o.Now()
+	}
+	return time.Now()
 }
 
 // Server is the whole authorization server.
@@ -53,6 +63,14 @@ type Server struct {
 	mux       *http.ServeMux
 	cert      certificate
 	draining  atomic.Bool
+
+	watching sync.WaitGroup
+	unwatch  context.CancelFunc
+
+	turn     sync.Mutex // guards what follows
+	rules    *Config    // with the policy in force
+	file     string     // digest of the policy that was last read from the file
+	revision int64      // of the policy in force, where replicas share one
 }
 
 // New opens the store and builds every room once. The configuration must have
@@ -74,7 +92,7 @@ func New(ctx context.Context, cfg *Config, opts Options) (_ *Server, err error) 
 	if err != nil {
 		return nil, err
 	}
-	if s.store, err = store.Open(ctx, store.Config{Path: cfg.path(cfg.Store), Logger: s.log, Now: opts.Now}); err != nil {
+	if s.store, err = store.Open(ctx, store.Config{Path: cfg.StorePath(), Logger: s.log, Now: opts.Now}); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	if s.audit, err = audit.New(audit.Config{Sink: s.store, Observe: opts.Observe, Now: opts.Now, Logger: s.log}); err != nil {
@@ -83,13 +101,26 @@ func New(ctx context.Context, cfg *Config, opts Options) (_ *Server, err error) 
 	if err := s.buildFloors(ctx, master); err != nil {
 		return nil, err
 	}
-	return s, s.buildEndpoints(master)
+	if err := s.buildEndpoints(master); err != nil {
+		return nil, err
+	}
+	if !opts.aside {
+		var background context.Context
+		background, s.unwatch = context.WithCancel(context.WithoutCancel(ctx))
+		s.watching.Go(func() { s.watch(background) })
+	}
+	return s, nil
 }
 
 // buildFloors builds what the endpoints stand on.
 func (s *Server) buildFloors(ctx context.Context, master []byte) (err error) {
 	cfg := s.cfg
-	set, err := cfg.PolicySet()
+	rules, err := s.settle(ctx)
+	if err != nil {
+		return err
+	}
+	s.rules = rules
+	set, err := rules.PolicySet()
 	if err != nil {
 		return err
 	}
@@ -109,7 +140,7 @@ func (s *Server) buildFloors(ctx context.Context, master []byte) (err error) {
 	rc.Observe, rc.Now = s.resolved, s.opts.Now
 	s.egress = rc.Egress
 	if s.directory, err = directory.New(directory.Config{
-		Store: s.store, Policy: set, CIMD: rc, Enabled: cfg.CIMD.Enabled,
+		Store: s.store, Policy: set, CIMD: rc, Enabled: rules.CIMD.Enabled,
 		Reserved: []string{cfg.Issuer}, Logger: s.log, Now: s.opts.Now,
 	}); err != nil {
 		return err
@@ -124,6 +155,10 @@ func (s *Server) buildFloors(ctx context.Context, master []byte) (err error) {
 
 // Close ends what New began. It waits for audit events that are still queued.
 func (s *Server) Close() {
+	if s.unwatch != nil {
+		s.unwatch()
+		s.watching.Wait()
+	}
 	if s.notices != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
@@ -189,10 +224,13 @@ func (s *Server) resolved(ctx context.Context, e cimd.Event) {
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// RotateKeys publishes the next signing key now, as an operator's decision. A
-// running server sees it within its next round of housekeeping.
+// RotateKeys publishes the next signing key now, as an operator's decision.
+func (s *Server) RotateKeys(ctx context.Context) error { return s.keys.Rotate(ctx) }
+
+// RotateKeys does so from beside the running server, which sees it at once, or
+// within a few seconds where the store is a file.
 func RotateKeys(ctx context.Context, cfg *Config) error {
-	s, err := New(ctx, cfg, Options{Logger: slog.New(slog.DiscardHandler)})
+	s, err := New(ctx, cfg, Options{Logger: slog.New(slog.DiscardHandler), aside: true})
 	if err != nil {
 		return err
 	}

@@ -64,6 +64,10 @@ type Config struct {
 	Queue   int // changes that may wait for the writer; default 1024
 }
 
+// Shared reports whether the path names a database that several replicas may
+// use at once.
+func Shared(path string) bool { return isPostgres(path) }
+
 // Stats counts what the writer did since Open.
 type Stats struct {
 	Queued  int    // changes waiting now

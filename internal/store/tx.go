@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // tx is the writer's connection with its prepared statements. It belongs to the
@@ -244,14 +245,18 @@ func (s *Store) get(ctx context.Context, scan []any, query string, args ...any) 
 }
 
 // lookUp returns the context of a look-up. The end of a request does not reach
-// it, which would cost the connection on PostgreSQL; a server that does not
-// answer does.
+// it, which would cost the connection on PostgreSQL; its deadline does, and that
+// of a server that does not answer.
 func (s *Store) lookUp(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx = context.WithoutCancel(ctx)
+	bare := context.WithoutCancel(ctx)
 	if !s.postgres {
-		return ctx, func() {}
+		return bare, func() {}
 	}
-	return context.WithTimeout(ctx, s.answers)
+	end := time.Now().Add(s.answers)
+	if d, ok := ctx.Deadline(); ok && d.Before(end) {
+		end = d
+	}
+	return context.WithDeadline(bare, end)
 }
 
 // list reads rows outside any transaction and calls each with a function that

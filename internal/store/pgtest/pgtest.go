@@ -232,3 +232,16 @@ func find() (string, error) {
 	}
 	return "", errors.New("no initdb in " + strings.Join([]string{"/usr/lib/postgresql/*/bin", "PATH"}, " or ") + ": scripts/need.sh initdb installs it")
 }
+
+// Exec runs a statement behind the back of whoever uses the database.
+func Exec(t testing.TB, address, query string, args ...any) {
+	t.Helper()
+	c, err := pgx.Connect(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Exec(t.Context(), query, args...)
+	if err := errors.Join(err, c.Close(context.WithoutCancel(t.Context()))); err != nil {
+		t.Fatal(err)
+	}
+}

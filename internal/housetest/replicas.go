@@ -1,0 +1,83 @@
+package housetest
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/bonafide-id/bonafide/internal/server"
+	"github.com/bonafide-id/bonafide/internal/store/pgtest"
+	"github.com/bonafide-id/bonafide/internal/store/storetest"
+)
+
+// replicas are the servers of a house, on one PostgreSQL where there are several.
+type replicas struct {
+	address string // of the PostgreSQL database; "" for a file of SQLite
+	count   int
+	servers []*server.Server
+	at      *atomic.Int64 // the replica that all requests go to; in turn when it is negative
+	turn    *atomic.Int64
+}
+
+// NewReplicas starts a house whose server runs several times on one PostgreSQL
+// database. Requests go to each in turn, as behind a load balancer that knows
+// nothing of sessions, until At says otherwise.
+func NewReplicas(t testing.TB, count int, changes ...string) *House {
+	t.Helper()
+	return newHouse(t, onPostgres(t, count), changes...)
+}
+
+func onPostgres(t testing.TB, count int) replicas {
+	t.Helper()
+	return replicas{address: pgtest.Database(t, "bonafide", storetest.Migrate), count: count}
+}
+
+// everyHouse is what New starts. With BONAFIDE_HOUSE=replicas every house is one
+// of two replicas on PostgreSQL, which runs the whole suite on it.
+func everyHouse(t testing.TB) replicas {
+	t.Helper()
+	if os.Getenv("BONAFIDE_HOUSE") == "replicas" {
+		return onPostgres(t, 2)
+	}
+	return replicas{}
+}
+
+// At lets every request go to one replica, counted from 0, or to each in turn
+// again when i is negative.
+func (h *House) At(i int) { h.at.Store(int64(i)) }
+
+// Replica returns one of the servers, counted from 0.
+func (h *House) Replica(i int) *server.Server { return h.servers[i] }
+
+// balance hands requests to the servers.
+func (h *House) balance() http.Handler {
+	h.at, h.turn = &atomic.Int64{}, &atomic.Int64{}
+	h.at.Store(-1)
+	servers, at, turn := h.servers, h.at, h.turn
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		i := at.Load()
+		if i < 0 {
+			i = turn.Add(1) % int64(len(servers))
+		}
+		servers[i].Handler().ServeHTTP(w, r)
+	})
+}
+
+// stored puts the database into a configuration.
+func (h *House) stored(text string) string {
+	if h.address == "" {
+		return text
+	}
+	return strings.Replace(text, "store: house.db", `store: "`+h.address+`"`, 1)
+}
+
+// storePath returns where the database is.
+func (h *House) storePath() string {
+	if h.address == "" {
+		return filepath.Join(h.Dir, "house.db")
+	}
+	return h.address
+}

@@ -99,8 +99,7 @@ var busy = sync.OnceValue(func() bool {
 // timing compares how long two kinds of requests take, in turns, by a Welch test of
 // what is left without the slowest tenth. The catalogue's million samples are for the
 // tests in process; from outside, this finds what differs by a tenth of a millisecond.
-func (t *trial) timing(what string, send func(known bool) reply) {
-	const n = 300
+func (t *trial) timing(what string, n int, send func(known bool) reply) {
 	var worst float64
 	for range 3 { // a difference that is real is there each time
 		var a, b []time.Duration

@@ -199,7 +199,7 @@ var groupTK = group{
 		}},
 		{"TK-18", func(t *trial) {
 			codes := []string{t.vars["code"].(string), random(32)} // of one shape: the first is one that exists
-			t.timing("codes", func(known bool) reply {
+			t.timing("codes", 300, func(known bool) reply {
 				code := codes[1]
 				if known {
 					code = codes[0]

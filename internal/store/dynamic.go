@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,8 +13,8 @@ import (
 // RegisterDynamic adds a client that registered itself (RFC 7591). It gets no new
 // grant after Expires, which every use moves on by the time since the last one.
 // ErrBusy: most such clients are live already. ErrConflict: the identifier is
-// taken. The events are recorded with it, or one of the store's own if there are
-// none; so it is for UpdateDynamic and RemoveDynamic.
+// taken. The events are recorded with it, and one of the store's own if none is
+// about the client; so it is for UpdateDynamic and RemoveDynamic.
 func (s *Store) RegisterDynamic(ctx context.Context, c Client, most int, now time.Time, events ...audit.Event) error {
 	if c.ID == "" || strings.HasPrefix(c.ID, "https://") {
 		return errors.New("register dynamic client: an identifier that is no URL is required (DCR-05)")
@@ -104,13 +105,13 @@ func (s *Store) RemoveDynamic(ctx context.Context, id, registration string, now 
 	}))
 }
 
-// told returns the events of a change of a client by itself, which is never left
-// without one.
+// told returns the events of a change of a client by itself, with one about the
+// client: that is also what wakes those who watch.
 func told(events []audit.Event, id, code string) []audit.Event {
-	if len(events) == 0 {
-		events = []audit.Event{{Type: audit.TypeClient, Client: id, Code: code}}
+	if slices.ContainsFunc(events, func(e audit.Event) bool { return e.Type == audit.TypeClient }) {
+		return events
 	}
-	return events
+	return append([]audit.Event{{Type: audit.TypeClient, Client: id, Code: code}}, events...)
 }
 
 // whyNotDynamic tells why a client that registered itself could not be changed.

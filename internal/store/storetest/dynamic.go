@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/store"
 )
 
@@ -88,7 +89,11 @@ func dynamicToken(ctx context.Context, h *House) error {
 		}
 	}
 	c := h.dynamic()
-	err := h.RegisterDynamic(ctx, c, plenty, Noon)
+	last, lerr := h.lastEvent(ctx)
+	err := errors.Join(lerr, h.RegisterDynamic(ctx, c, plenty, Noon, audit.Event{Type: audit.TypeClient, Client: c.ID, Code: "theirs"}),
+		h.UpdateDynamic(ctx, c, c.RegistrationHash, Noon, audit.Event{Type: audit.TypeDecision, Client: c.ID}))
+	types, terr := h.eventTypes(ctx, last)
+	err = errors.Join(err, terr, same("events", types, []audit.Type{audit.TypeClient, audit.TypeClient, audit.TypeDecision}))
 	c.RegistrationHash = ""
 	if h.UpdateDynamic(ctx, c, "registration 1", Noon) == nil || h.RemoveDynamic(ctx, c.ID, "", Noon) == nil {
 		return errors.New("changed without a token")

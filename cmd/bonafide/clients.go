@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,7 +93,13 @@ func (a *app) clientAdd() *cobra.Command {
 				plain, c.SecretHash = clientauth.NewSecret()
 				c.AuthMethods = []string{oauth.MethodSecretBasic, oauth.MethodSecretPost}
 			}
+			if err := needKeys(&c); err != nil {
+				return usage(err)
+			}
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				if err := notAnAccount(ctx, s, c.ID); err != nil {
+					return err
+				}
 				if err := s.RegisterClient(ctx, c, time.Now()); errors.Is(err, store.ErrConflict) {
 					return fmt.Errorf("there is a client with the id %s already", c.ID)
 				} else if err != nil {
@@ -140,7 +147,12 @@ func checkRegistration(c *store.Client) error {
 	if c.ID == "" || len(c.ID) > 256 || strings.ContainsFunc(c.ID, func(r rune) bool { return r <= 0x20 || r > 0x7e }) {
 		return errors.New("an id is 1 to 256 visible ASCII characters")
 	}
-	if len(c.RedirectURIs) == 0 {
+	for _, g := range c.GrantTypes {
+		if !slices.Contains(registrable, g) {
+			return fmt.Errorf("--grant %s is not known; the grants are %s", g, strings.Join(registrable, ", "))
+		}
+	}
+	if len(c.RedirectURIs) == 0 && slices.Contains(c.GrantTypes, oauth.GrantAuthorizationCode) {
 		return errors.New("give at least one --redirect")
 	}
 	for _, u := range c.RedirectURIs {
@@ -149,6 +161,36 @@ func checkRegistration(c *store.Client) error {
 		}
 	}
 	return nil
+}
+
+// registrable are the grant types that a registered client can have.
+var registrable = []string{
+	oauth.GrantAuthorizationCode, oauth.GrantRefreshToken, oauth.GrantClientCredentials,
+	oauth.GrantDeviceCode, oauth.GrantJWTBearer, oauth.GrantTokenExchange,
+}
+
+// needKeys refuses a client that could not use its grants: where no person agrees,
+// the client has to authenticate (TOK-17).
+func needKeys(c *store.Client) error {
+	for _, g := range []string{oauth.GrantClientCredentials, oauth.GrantJWTBearer, oauth.GrantTokenExchange} {
+		if slices.Contains(c.GrantTypes, g) && slices.Contains(c.AuthMethods, oauth.MethodNone) {
+			return fmt.Errorf("--grant %s is for clients that authenticate; give --secret or --jwks", g)
+		}
+	}
+	return nil
+}
+
+// notAnAccount refuses an id that is the identifier of an account: in a token of
+// the client it would look like that person (TOK-18).
+func notAnAccount(ctx context.Context, s *store.Store, id string) error {
+	_, err := s.UserByID(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("%s is the identifier of an account", id)
+	}
+	return err
 }
 
 func (a *app) clientState(verb, state, short string) *cobra.Command {

@@ -197,8 +197,8 @@ func TestDocumentsThatAreTolerated(t *testing.T) {
 			t.Error(a.Raw)
 		}
 	})
-	t.Run("DOC-30: demands that we cannot meet", func(t *testing.T) {
-		for _, name := range []string{"require_pushed_authorization_requests", "require_signed_request_object", "dpop_bound_access_tokens", "tls_client_certificate_bound_access_tokens"} {
+	t.Run("DOC-30: demands that the request, or this server, does not meet", func(t *testing.T) {
+		for _, name := range []string{"require_pushed_authorization_requests", "require_signed_request_object", "tls_client_certificate_bound_access_tokens"} {
 			page := john.Visit(h.Authorize("client_id", serve(map[string]any{name: true})))
 			if page.Left || page.Status != 400 || !strings.Contains(page.Text(), name) {
 				t.Errorf("%d %s", page.Status, page.Text())

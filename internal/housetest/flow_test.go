@@ -139,7 +139,7 @@ func TestMetadataStandsWhereClientsLook(t *testing.T) {
 	})
 	t.Run("META-04, META-15, META-22 members that are not live are left out", func(t *testing.T) {
 		a := h.Get("/.well-known/oauth-authorization-server/tenant")
-		for _, m := range []string{"pushed_authorization_request_endpoint", "mtls_endpoint_aliases", "dpop_signing_alg_values_supported", "authorization_details_types_supported"} {
+		for _, m := range []string{"mtls_endpoint_aliases", "authorization_details_types_supported", "require_pushed_authorization_requests", "require_signed_request_object"} {
 			if _, ok := a.Body[m]; ok {
 				t.Errorf("%s is listed", m)
 			}

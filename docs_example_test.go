@@ -38,6 +38,16 @@ func docsGuard(mcpServer http.Handler) error {
 	return http.ListenAndServe("127.0.0.1:8081", guard.Handler(mcpServer))
 }
 
+func docsBound(cfg resource.Config) (*resource.Guard, error) {
+	cfg.DPoP = resource.DPoP{
+		Required:      true,                           // no bearer tokens at all, and the metadata says so
+		ContentDigest: true,                           // each proof holds the digest of its body
+		RequireNonce:  true,                           // no proofs made beforehand
+		NonceKey:      []byte(os.Getenv("NONCE_KEY")), // the same in every process of this server
+	}
+	return resource.New(cfg)
+}
+
 func docsResolve(ctx context.Context, clientID string) error {
 	resolver, err := cimd.New(cimd.Config{}) // once: public addresses only, 5 s, 5 KiB, no redirects
 	if err != nil {
@@ -71,7 +81,7 @@ func docsClient() error {
 }
 
 // These need the network, and are compiled only.
-var _ = []any{docsGuard, docsClient}
+var _ = []any{docsGuard, docsClient, docsBound}
 
 // docs/embed.md
 

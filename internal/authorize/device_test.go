@@ -55,7 +55,7 @@ func (p *place) wait(code string, change ...func(*store.Device)) store.Device {
 	for _, f := range change {
 		f(&d)
 	}
-	if err := p.store.StartDevice(p.t.Context(), d, 100); err != nil {
+	if err := p.store.StartDevice(p.t.Context(), d, maxDevices); err != nil {
 		p.t.Fatal(err)
 	}
 	return d

@@ -105,6 +105,9 @@ type Request struct {
 	// Resolve says that the client may be one that nobody agreed to yet, so that
 	// its document may be fetched. The handler sets it.
 	Resolve bool
+	// Admit is asked with the claimed client_id before a stranger is looked up; an
+	// error is the answer. Nil admits everybody.
+	Admit func(ctx context.Context, clientID string) error
 
 	http                *http.Request // for the DPoP proof and the certificate; nil in tests
 	unusableCredentials string        // why the Authorization header cannot be used; "" if it can
@@ -296,6 +299,11 @@ func (a *Authenticator) known(ctx context.Context, q *Request, id, method string
 func (a *Authenticator) find(ctx context.Context, q *Request, id string) (*directory.Client, error) {
 	web.SetClient(ctx, id)
 	if q.Resolve {
+		if q.Admit != nil {
+			if err := q.Admit(ctx, id); err != nil {
+				return nil, err
+			}
+		}
 		return a.cfg.Directory.Find(cimd.WithSource(ctx, web.ClientIP(ctx).String()), id, true) // who asks pays for the fetch
 	}
 	c, err := a.cfg.Directory.Stored(ctx, id)

@@ -88,7 +88,7 @@ func (d *Directory) fromRow(row store.Client) *Client {
 	}
 	scopes, _ := oauth.ParseScopes(row.Scope)
 	return &Client{
-		ID: row.ID, Source: SourceRegistered, State: row.State, Name: row.Name,
+		ID: row.ID, Source: row.Source, State: row.State, Name: row.Name,
 		RedirectURIs: row.RedirectURIs, GrantTypes: row.GrantTypes,
 		AuthMethods: allowed(row.AuthMethods, dec), SecretHash: row.SecretHash, JWKS: row.JWKS,
 		PostLogoutRedirectURIs: row.PostLogoutRedirectURIs, BackchannelLogoutURI: row.BackchannelLogoutURI,

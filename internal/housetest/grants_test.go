@@ -106,7 +106,12 @@ func TestClientsThatActForThemselves(t *testing.T) {
 		other.id = h.Net.Host("other.test").ServeClient("/c.json", map[string]any{
 			"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "https://keyed.test/jwks.json", "grant_types": []string{oauth.GrantClientCredentials}, "redirect_uris": nil,
 		})
+		before := h.fetches()
 		other.post("/token", ownForm()).check(t, 400, oauth.UnauthorizedClient)
+		h.Post("/token", ownForm("client_id", other.id)).check(t, 400, oauth.UnauthorizedClient)
+		if n := h.fetches() - before; n != 0 {
+			t.Errorf("FETCH-19 %d connections for a stranger", n)
+		}
 		if _, err := h.Store().Client(t.Context(), other.id); err == nil {
 			t.Error("FETCH-20 it has left a row")
 		}

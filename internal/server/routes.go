@@ -52,7 +52,7 @@ func (s *Server) buildEndpoints(master []byte) (err error) {
 	if s.token, err = token.New(token.Config{
 		Issuer: cfg.Issuer, Clients: auth, Grants: s.store, Denials: s.store, Keys: s.keys,
 		Policy: s.directory.Policy, Audit: s.audit, Now: s.opts.Now, Access: cfg.Tokens.Access, People: s.store, Devices: s.deviceCodes(),
-		IDJAG: assertions, Identities: s.store, Exchange: cfg.Exchange.rules(),
+		Named: s.directory.Named, IDJAG: assertions, Identities: s.store, Exchange: cfg.Exchange.rules(),
 		Idle: cfg.Tokens.RefreshIdle, Absolute: cfg.Tokens.RefreshAbsolute,
 		TokenProof: auth.ProofOfToken, Certificate: auth.CertificateThumbprint,
 		Grace: max(cfg.Tokens.RefreshGrace, time.Nanosecond), // 0 would mean the default there; the operator wants none

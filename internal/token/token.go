@@ -63,6 +63,10 @@ type Config struct {
 	TokenProof  func(w http.ResponseWriter, r *http.Request, accessToken string) (jkt string, err error)
 	Certificate func(r *http.Request) string
 
+	// Named reports whether an operator spoke for a client. Of nobody else a
+	// document is fetched for this endpoint. Nil: of everybody's.
+	Named func(ctx context.Context, clientID string) (bool, error)
+
 	// IDJAG are the issuers whose identity assertions are accepted; none: the
 	// grant is not offered. It needs Identities. Exchange says who may exchange
 	// tokens for which; without a rule that grant is not offered either.
@@ -226,12 +230,26 @@ func (h *Handler) find(ctx context.Context, is *issue) error {
 // answered with the challenge that HTTP asks for (TOK-19).
 func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, p web.Params, resolve bool) (*clientauth.Client, error) {
 	q := clientauth.FromHTTP(r, p)
-	q.Resolve = resolve
+	q.Resolve, q.Admit = resolve, h.admit
 	c, err := h.cfg.Clients.Authenticate(r.Context(), q)
 	if err != nil && oauth.AsError(err).Code == oauth.InvalidClient {
 		challenge(w, r)
 	}
 	return c, err
+}
+
+// admit keeps strangers from making this server fetch: a grant that lets a client
+// in before anybody has agreed to it is for those that an operator named (TOK-17,
+// DEV-09).
+func (h *Handler) admit(ctx context.Context, clientID string) error {
+	if h.cfg.Named == nil {
+		return nil
+	}
+	named, err := h.cfg.Named(ctx, clientID)
+	if err == nil && !named {
+		err = oauth.Refuse(oauth.UnauthorizedClient, "an administrator has to name the client in a policy rule first").Under("TOK-17")
+	}
+	return err
 }
 
 // challenge answers an attempt in the Authorization header with WWW-Authenticate.

@@ -176,15 +176,12 @@ func (s *Server) describeProofs(m *oauth.ServerMetadata) {
 	m.MTLSEndpointAliases = map[string]string{}
 	for name, at := range map[string]string{
 		"token_endpoint": m.TokenEndpoint, "revocation_endpoint": m.RevocationEndpoint, "introspection_endpoint": m.IntrospectionEndpoint,
+		"pushed_authorization_request_endpoint": m.PushedRequestEndpoint, "device_authorization_endpoint": m.DeviceEndpoint,
+		"userinfo_endpoint": m.UserinfoEndpoint,
 	} {
-		s.alias(m, name, at)
-	}
-}
-
-// alias names an endpoint at its second origin.
-func (s *Server) alias(m *oauth.ServerMetadata, name, at string) {
-	if u, err := url.Parse(at); err == nil && at != "" {
-		m.MTLSEndpointAliases[name] = s.cfg.MTLS.URL + u.EscapedPath()
+		if u, err := url.Parse(at); err == nil && at != "" {
+			m.MTLSEndpointAliases[name] = mtls.URL + u.EscapedPath()
+		}
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/jose"
-	"github.com/bonafide-id/bonafide/internal/login"
 	"github.com/bonafide-id/bonafide/internal/policy"
 	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
@@ -42,7 +41,7 @@ func (s *Server) metadata() *oauth.ServerMetadata {
 		ClientIDMetadataDocument:      s.directory.Enabled(),
 		IssParameterSupported:         true,
 		PromptValuesSupported:         []string{"none", "login", "consent", "select_account"},
-		ACRValuesSupported:            []string{login.ACR},
+		ACRValuesSupported:            s.login.ACRs(),
 
 		SubjectTypesSupported: []string{"public"},
 		IDTokenSigningAlgs:    []string{s.cfg.Tokens.SigningAlg},
@@ -63,13 +62,13 @@ func (s *Server) metadata() *oauth.ServerMetadata {
 			m.IntrospectionSigningAlgs = s.keys.Algorithms()
 		}
 	}
-	s.describeProofs(m)
 	if s.cfg.Device.Enabled {
 		m.DeviceEndpoint = at("/device_authorization")
 	}
 	if len(s.cfg.IDJAG.Issuers) > 0 { // whom it trusts is not said (META-14)
 		m.GrantProfiles = []string{oauth.ProfileIDJAG}
 	}
+	s.describeProofs(m) // last, because endpoints have aliases
 	return m
 }
 

@@ -43,7 +43,8 @@ type confirmView struct {
 	consentView
 	Code      string
 	Started   string // "2 minutes ago"
-	Clock     string // the same as a time of day
+	Time      string // the same as a time of day
+	Clock     string // and for programs
 	From      string // the address of the device; "" when it is not known
 	SamePlace bool   // it is in the network of this browser
 	Problem   string
@@ -114,7 +115,7 @@ func (h *Handler) askDevice(w http.ResponseWriter, r *http.Request, q deviceQues
 			Warnings: a.deviceWarnings(&question{before: before}, name, h.Edge.BrandName()),
 			Action:   h.Edge.Path(pathDeviceConfirm), Transaction: sealed, Facts: h.facts(r, a, now), Links: links(a.client),
 		},
-		Code: showUserCode(q.Pick.Code), Started: ago(now.Sub(d.Created)), Clock: d.Created.UTC().Format(time.RFC3339),
+		Code: showUserCode(q.Pick.Code), Started: ago(now.Sub(d.Created)), Clock: d.Created.UTC().Format(time.RFC3339), Time: d.Created.UTC().Format("15:04 MST"),
 		From: d.IP, SamePlace: samePlace(d.IP, web.ClientIP(r.Context())), Problem: q.problem,
 	}
 	if v.Headline.Main == name {

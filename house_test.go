@@ -27,7 +27,7 @@ var floors = map[string]int{
 
 	"cimd": 2, "resource": 2, "client": 2, "internal/issuers": 2,
 
-	"internal/policy": 3, "internal/audit": 3, "internal/web": 3,
+	"internal/upstream": 3, "internal/policy": 3, "internal/audit": 3, "internal/web": 3,
 
 	"internal/store": 4,
 

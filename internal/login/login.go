@@ -69,6 +69,12 @@ type Config struct {
 	Connected  Connected
 	Policy     func() *policy.Set
 	AccessLife time.Duration
+
+	// Upstreams are the providers at which people may sign in; they need
+	// Identities. NoPasswords switches local passwords off.
+	Upstreams   []Upstream
+	Identities  Identities
+	NoPasswords bool
 }
 
 // Login knows who is signed in. It is safe for concurrent use.
@@ -141,6 +147,9 @@ func New(c Config) (*Login, error) {
 	if c.HashWait <= 0 {
 		c.HashWait = 5 * time.Second
 	}
+	if len(c.Upstreams) > 0 && c.Identities == nil || c.NoPasswords && len(c.Upstreams) == 0 {
+		return nil, errors.New("login: upstream providers need Identities, and without passwords there must be a provider")
+	}
 	if !ownPath(c.Home) {
 		return nil, fmt.Errorf("login: home %q is not a path of ours", c.Home)
 	}
@@ -158,6 +167,11 @@ func (l *Login) Routes() []web.Route {
 		{Pattern: e.Path("/login"), Handler: e.Page(l.serveLogin)},
 		{Pattern: e.Path(pathLogout), Handler: e.Entry(l.serveLogout)},
 		{Pattern: e.Path(pathSignOut), Handler: e.Page(web.Only(l.answerLogout, http.MethodPost))},
+	}
+	if len(l.cfg.Upstreams) > 0 {
+		routes = append(routes,
+			web.Route{Pattern: e.Path(pathCallback), Handler: e.Page(web.Only(l.serveCallback, http.MethodGet))},
+			web.Route{Pattern: e.Path(pathBackchannel), Handler: e.API(web.Only(l.serveBackchannel, http.MethodPost))})
 	}
 	if l.cfg.Connected != nil {
 		routes = append(routes, web.Route{Pattern: e.Path(pathConnections), Handler: e.Page(l.serveConnections)})

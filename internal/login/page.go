@@ -51,6 +51,8 @@ type loginView struct {
 	Action, Tx, Token           string
 	To, AppHost, Issuer         string
 	Connections                 string
+	Upstreams                   []upstreamView
+	Passwords                   bool
 	Again                       bool
 	Username, Problem, BadField string
 }
@@ -116,6 +118,10 @@ func (l *Login) showLogin(w http.ResponseWriter, r *http.Request, ret Return, v 
 	}
 	v.Action, v.Token = e.Path("/login"), token
 	v.To, v.AppHost, v.Again, v.Issuer = e.BrandName(), ret.AppHost, ret.Reason == ReasonAgain, e.Host()
+	v.Upstreams, v.Passwords = l.upstreams(), !l.cfg.NoPasswords
+	if len(l.cfg.Upstreams) > 0 && ret.RedirectHost == "" {
+		ret.RedirectHost = l.cfg.Upstreams[0].Provider.Issuer() // browsers apply form-action to the way to a provider too
+	}
 	if v.Tx == "" {
 		v.Connections = l.connections()
 	}
@@ -155,6 +161,12 @@ func (l *Login) answerLogin(w http.ResponseWriter, r *http.Request) error {
 		l.note(r, "", "form", "AUTHZ-27")
 		view.Problem = "This page was open for too long, or your browser keeps no cookies for " + l.cfg.Edge.Host() + ". Please try again."
 		return l.showLogin(w, r, ret, view, http.StatusBadRequest)
+	}
+	if name := p.Form["with"]; name != "" {
+		return l.leaveFor(w, r, ret, p.Form["tx"], name)
+	}
+	if l.cfg.NoPasswords {
+		return web.Refuse(http.StatusForbidden, oauth.Refuse(oauth.AccessDenied, "nobody signs in with a password here").Under("OIDC-05"))
 	}
 	user, err := l.verify(r, attempt{p.Form["username"], p.Form["password"]})
 	if refused, ok := errors.AsType[*tooOften](err); ok {

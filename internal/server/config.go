@@ -56,6 +56,11 @@ type Config struct {
 	Audit    AuditConfig      `yaml:"audit"`
 	Resource []ResourceConfig `yaml:"resources"`
 
+	// Upstream are OpenID providers at which people may sign in; PasswordSignIn
+	// lets them sign in with a password of ours (the default).
+	Upstream       []UpstreamConfig `yaml:"upstream"`
+	PasswordSignIn bool             `yaml:"password_sign_in"`
+
 	// DefaultResource is the audience of a request that names none. With one
 	// resource it is that one unless require_resource is set.
 	DefaultResource string `yaml:"default_resource"`
@@ -171,11 +176,11 @@ func Defaults() Config {
 		},
 		Sessions:      SessionConfig{Idle: 12 * time.Hour, Absolute: 7 * 24 * time.Hour},
 		Audit:         AuditConfig{Keep: 400 * 24 * time.Hour},
-		UnknownScopes: "drop",
-		Policy:        PolicyConfig{Default: "ask"},
-		PAR:           PARConfig{Life: time.Minute},
-		Device:        defaultDevice(),
-		Attestation:   defaultAttestation(),
+		UnknownScopes: "drop", PasswordSignIn: true,
+		Policy:      PolicyConfig{Default: "ask"},
+		PAR:         PARConfig{Life: time.Minute},
+		Device:      defaultDevice(),
+		Attestation: defaultAttestation(),
 	}
 }
 
@@ -269,6 +274,9 @@ func (c *Config) check() error {
 	}
 	if c.UnknownScopes != "drop" && c.UnknownScopes != "refuse" {
 		return fmt.Errorf("unknown_scopes: %q is not one of drop, refuse", c.UnknownScopes)
+	}
+	if err := c.checkUpstreams(); err != nil {
+		return err
 	}
 	if len(c.Resource) == 0 {
 		return errors.New("resources: name at least one protected server")

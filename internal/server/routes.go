@@ -33,7 +33,7 @@ func (s *Server) buildEndpoints(master []byte) (err error) {
 	s.clients = auth
 	if s.authorize, err = authorize.New(authorize.Config{
 		Issuer: cfg.Issuer, Directory: s.directory, Store: s.store, SignIn: s.login,
-		Edge: s.edge, Sealer: sealer, Audit: s.audit, Connections: "/connections",
+		Edge: s.edge, Sealer: sealer, Audit: s.audit, Connections: "/connections", ACRs: s.login.ACRs(),
 		FetchBeforeSignIn: cfg.CIMD.Fetch == "at_once", RefuseUnknownScopes: cfg.UnknownScopes == "refuse",
 		CodeLife: cfg.Tokens.Code, Clients: auth, RequirePAR: cfg.PAR.Required, PushLife: cfg.PAR.Life, Hints: s.keys, Certificates: cfg.MTLS.On(),
 		Device: s.deviceFlow(master),
@@ -84,7 +84,7 @@ func (s *Server) mount() {
 
 	var routes []web.Route
 	routes = append(routes, s.authorize.Routes()...) // /authorize, /authorize/resume, /par, /consent, /logo, /device…
-	routes = append(routes, s.login.Routes()...)     // /login, /logout, /connections
+	routes = append(routes, s.login.Routes()...)     // /login, /login/callback/…, /logout, /connections
 	routes = append(routes, e.Routes()...)           // /assets/...
 	for _, r := range routes {
 		mux.Handle(r.Pattern, r.Handler)

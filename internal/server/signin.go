@@ -26,11 +26,16 @@ func (s *Server) buildSignIn(sealer *web.Sealer) (err error) {
 	}); err != nil {
 		return err
 	}
+	providers, err := s.upstreams()
+	if err != nil {
+		return err
+	}
 	s.login, err = login.New(login.Config{
 		Store: s.store, Edge: s.edge, Sealer: sealer, Audit: s.audit, Now: s.opts.Now,
 		Idle: cfg.Sessions.Idle, Absolute: cfg.Sessions.Absolute,
 		Clients: s.directory, Hints: s.keys, SignedOut: s.notices.SessionEnded,
 		Connected: s.store, Policy: s.directory.Policy, AccessLife: cfg.Tokens.Access,
+		Upstreams: providers, Identities: s.store, NoPasswords: !cfg.PasswordSignIn,
 	})
 	return err
 }

@@ -94,6 +94,11 @@ func (c *Config) CheckFiles() error {
 	if _, err := web.NewEdge(web.EdgeConfig{Issuer: c.Issuer, Brand: web.Brand{Name: c.Brand.Name, LogoPath: c.path(c.Brand.Logo)}}); err != nil {
 		return err
 	}
+	for i := range c.Upstream {
+		if _, err := c.Upstream[i].secret(c.path); err != nil {
+			return err
+		}
+	}
 	rc, err := c.Resolver()
 	if err != nil {
 		return err

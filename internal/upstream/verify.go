@@ -1,0 +1,190 @@
+package upstream
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bonafide-id/bonafide/internal/jose"
+)
+
+// Person is who somebody is at a provider, as its ID token says.
+type Person struct {
+	Subject       string
+	Email         string // "" if it says none
+	EmailVerified bool
+	UserName      string // preferred_username
+	AuthTime      time.Time
+	ACR           string
+	AMR           []string
+	SID           string
+}
+
+// idClaims are the claims that decide something (OpenID Connect Core section 2).
+type idClaims struct {
+	Issuer   string   `json:"iss"`
+	Subject  string   `json:"sub"`
+	Audience audience `json:"aud"`
+	Party    *string  `json:"azp"`
+	Expires  *float64 `json:"exp"`
+	Issued   *float64 `json:"iat"`
+	Nonce    string   `json:"nonce"`
+	AuthTime float64  `json:"auth_time"`
+	ACR      string   `json:"acr"`
+	AMR      []string `json:"amr"`
+	SID      string   `json:"sid"`
+	Email    string   `json:"email"`
+	Verified verified `json:"email_verified"`
+	UserName string   `json:"preferred_username"`
+
+	JTI    string                     `json:"jti"`
+	Events map[string]json.RawMessage `json:"events"`
+}
+
+// audience is one string or a list of them (RFC 7519 section 4.1.3).
+type audience []string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (a *audience) UnmarshalJSON(raw []byte) error {
+	var one string
+	if json.Unmarshal(raw, &one) == nil {
+		*a = audience{one}
+		return nil
+	}
+	return json.Unmarshal(raw, (*[]string)(a))
+}
+
+// verified is true for true and "true", which some providers write.
+type verified bool
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (v *verified) UnmarshalJSON(raw []byte) error {
+	*v = verified(string(raw) == "true" || string(raw) == `"true"`)
+	return nil
+}
+
+// verify checks an ID token as OpenID Connect Core section 3.1.3.7 says, and more
+// strictly: the signature always counts, and no key and no algorithm comes from
+// the token itself.
+func (p *Provider) verify(ctx context.Context, token, nonce string) (*Person, error) {
+	c, err := p.read(ctx, token, "", "JWT")
+	if err != nil {
+		return nil, err
+	}
+	now := p.cfg.Now()
+	switch {
+	case c.Nonce == "" || subtle.ConstantTimeCompare([]byte(c.Nonce), []byte(nonce)) != 1:
+		return nil, refused("ID token: the nonce is not the one that was sent")
+	case c.Events != nil:
+		return nil, refused("ID token: it is a token about an event")
+	case c.Expires == nil || !now.Before(at(*c.Expires).Add(skew)):
+		return nil, refused("ID token: it has expired, or does not say when it does")
+	case now.Sub(at(*c.Issued)) > maxAge:
+		return nil, refused("ID token: it was not issued just now")
+	}
+	out := &Person{
+		Subject: c.Subject, ACR: short(c.ACR), SID: c.SID,
+		Email: short(c.Email), EmailVerified: bool(c.Verified), UserName: short(c.UserName),
+	}
+	if c.AuthTime > 0 && !at(c.AuthTime).After(now.Add(skew)) {
+		out.AuthTime = at(c.AuthTime)
+	}
+	for _, m := range c.AMR {
+		if m != "" && len(m) <= 32 && len(out.AMR) < 8 && strings.Trim(m, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == "" {
+			out.AMR = append(out.AMR, m)
+		}
+	}
+	return out, nil
+}
+
+// read checks what ID tokens and logout tokens have in common: type, signature,
+// issuer, audience, age and subject.
+func (p *Provider) read(ctx context.Context, token string, types ...string) (*idClaims, error) {
+	m, err := jose.Parse(token, maxIDToken)
+	if err != nil {
+		return nil, refused("token: %w", err)
+	}
+	if !slices.ContainsFunc(types, func(t string) bool { return strings.EqualFold(t, m.Header.Typ) }) {
+		return nil, refused("token: its type is that of another kind")
+	}
+	key, err := p.key(ctx, m.Header.KID, m.Header.Alg)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Verify(key); err != nil {
+		return nil, refused("token: %w", err)
+	}
+	var c idClaims
+	if err := json.Unmarshal(m.Claims, &c); err != nil {
+		return nil, refused("token: a claim has the wrong type")
+	}
+	now := p.cfg.Now()
+	switch {
+	case c.Issuer != p.cfg.Issuer:
+		return nil, refused("token: it is from another issuer")
+	case !slices.Contains(c.Audience, p.cfg.ClientID):
+		return nil, refused("token: it is for another client")
+	case len(c.Audience) > 1 && c.Party == nil:
+		return nil, refused("token: it is for several and does not say for whom it was issued")
+	case c.Party != nil && *c.Party != p.cfg.ClientID:
+		return nil, refused("token: it was issued for another client")
+	case c.Issued == nil || at(*c.Issued).After(now.Add(skew)):
+		return nil, refused("token: it was issued in the future, or does not say when")
+	case c.Subject == "" && c.SID == "" || len(c.Subject) > 255:
+		return nil, refused("token: it names no subject")
+	case c.Subject == "" && c.Events == nil:
+		return nil, refused("token: it names no subject")
+	}
+	return &c, nil
+}
+
+// key returns the provider's key for a token. An unknown kid makes it look again,
+// at most twice a minute.
+func (p *Provider) key(ctx context.Context, kid, alg string) (jose.Key, error) {
+	d, err := p.discover(ctx)
+	if err != nil {
+		return jose.Key{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.cfg.Now()
+	key, err := p.keys.Find(kid, alg)
+	fresh := !p.keysAt.IsZero() && now.Sub(p.keysAt) < life
+	if err == nil && fresh {
+		return key, nil
+	}
+	if p.keysTried.IsZero() || now.Sub(p.keysTried) >= coolDown {
+		p.keysTried = now
+		raw, getErr := p.get(ctx, d.JWKS)
+		if getErr != nil {
+			if err == nil && now.Sub(p.keysAt) < 24*life { // expired, and better than nobody signing in
+				return key, nil
+			}
+			return jose.Key{}, getErr
+		}
+		set, setErr := jose.ParseRemoteSet(raw, jose.SetLimits{MaxBytes: maxDocument, MaxKeys: 64})
+		if setErr != nil {
+			return jose.Key{}, unavailable("key set: %w", setErr)
+		}
+		p.keys, p.keysAt = set, now
+		key, err = set.Find(kid, alg)
+	}
+	if errors.Is(err, jose.ErrAmbiguous) || errors.Is(err, jose.ErrNoKey) {
+		return jose.Key{}, refused("token: %w", err)
+	}
+	return key, err
+}
+
+func at(seconds float64) time.Time { return time.Unix(int64(seconds), 0).UTC() }
+
+// short drops a text that is too long for what it is meant to be.
+func short(s string) string {
+	if len(s) > 256 {
+		return ""
+	}
+	return s
+}

@@ -285,7 +285,8 @@ func (h *Handler) proceed(w http.ResponseWriter, r *http.Request, v *visit) erro
 // examine finds the client and runs the table. With an errBack it also returns
 // the attempt, because the answer needs the redirect URI.
 func (h *Handler) examine(ctx context.Context, v *visit, user *login.User) (*attempt, error) {
-	c, err := h.Directory.Find(cimd.WithSource(ctx, source(ctx, user)), v.Request.ClientID, user != nil || h.FetchBeforeSignIn)
+	ctx = cimd.WithSource(ctx, source(ctx, user)) // of its document, and of its keys
+	c, err := h.Directory.Find(ctx, v.Request.ClientID, user != nil || h.FetchBeforeSignIn)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/bonafide-id/bonafide/cimd"
 	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/keyring"
 	"github.com/bonafide-id/bonafide/internal/login"
 	"github.com/bonafide-id/bonafide/internal/policy"
@@ -307,6 +309,55 @@ func TestDetailsAreNeverSilent(t *testing.T) {
 			t.Error("the two look alike")
 		}
 	})
+}
+
+func TestClientsInDevelopment(t *testing.T) {
+	t.Run("CONS-12 a client in development is marked, asked for each time, and vouched for by nobody", func(t *testing.T) {
+		p := open(t)
+		p.rule(policy.Rule{Name: "sandbox", Host: "*.example.com", Action: policy.Allow, Development: true})
+		for range 2 {
+			b := p.signedIn("john")
+			page := b.authorize(asks(keyedID))
+			asked(t, page)
+			if !strings.Contains(page.body, "In development") || !strings.Contains(page.body, "This app is in development.") || strings.Contains(page.body, "Identity checked at its own address") {
+				t.Error(page.body)
+			}
+			b.decide(page, "allow").code(t)
+		}
+		if vouched(&directory.Client{Source: directory.SourceCIMD, Decision: policy.Decision{Explicit: true, Development: true}}) {
+			t.Error("CONS-08 the rule vouches for it")
+		}
+	})
+}
+
+func TestPushingToAStoreThatFails(t *testing.T) {
+	p, _ := openPAR(t)
+	s := p.signer("ES256")
+	uri := p.push(asks(goodID)).uri()
+	signed := func(jti string) url.Values {
+		return carries(s.sign(map[string]any{"jti": jti}), "client_secret", "right")
+	}
+	p.h.Store = diskless{p.h.Store}
+	t.Run("URL-15 a store that does not answer is no refusal", func(t *testing.T) {
+		p.push(asks(goodID)).refused(t, 500, oauth.ServerError)
+		p.push(signed("one")).refused(t, 500, oauth.ServerError)
+		if res := p.visitor("john").authorize(named(goodID, uri)); res.StatusCode != 500 {
+			t.Errorf("%d", res.StatusCode)
+		}
+	})
+}
+
+// diskless is a store whose disk is gone, for what is pushed.
+type diskless struct{ Store }
+
+var errDisk = errors.New("the disk is gone")
+
+func (diskless) PushRequest(context.Context, store.Pushed, int, ...audit.Event) error { return errDisk }
+func (diskless) FindPushed(context.Context, store.Hash, time.Time) (store.Pushed, error) {
+	return store.Pushed{}, errDisk
+}
+func (diskless) SpendID(context.Context, string, store.Hash, time.Time, time.Time) error {
+	return errDisk
 }
 
 // crowded is a store where as many requests wait as strangers may leave.

@@ -102,10 +102,10 @@ func (h *Handler) remembered(ctx context.Context, a *attempt, user *login.User) 
 // mayBeSilent reports whether a remembered consent answers the request by
 // itself: same person, client and resource, every scope covered and nothing
 // beside scopes asked for (AUTHZ-26), no change in what makes the client secure
-// (CONS-13), and a client of which an impostor cannot simply claim the name
-// (CONS-05).
+// (CONS-13), a client that is finished (CONS-12), and one of which an impostor
+// cannot simply claim the name (CONS-05).
 func (a *attempt) mayBeSilent(before store.Consent) bool {
-	if before.Given.IsZero() || a.prompt.Has(promptConsent) || a.details.JSON != "" {
+	if before.Given.IsZero() || a.prompt.Has(promptConsent) || a.details.JSON != "" || a.client.Decision.Development {
 		return false
 	}
 	if before.SecurityDigest != a.client.SecurityDigest || !a.resource.Expand(before.Scopes).Covers(a.scopes) {

@@ -165,6 +165,8 @@ func (a *attempt) proof(brand string) proof {
 		return proof{"proven", "Registered by " + here}
 	case a.onThisComputer():
 		return proof{"look", "Runs on this computer; cannot be proven"}
+	case a.client.Decision.Development:
+		return proof{"look", "In development; address checked, not known to " + here}
 	case !vouched(a.client):
 		return proof{"", "Address checked; not known to " + here}
 	}

@@ -92,6 +92,13 @@ func claudeCode(d *cimd.Document) {
 }
 
 var scenes = []scene{
+	{"development", func(t *testing.T) (*person, url.Values) {
+		p := open(t)
+		p.rule(policy.Rule{Name: "sandbox", Host: "good.example.com", Action: policy.Allow, Development: true})
+		b := p.signedIn("john")
+		b.consents(asks(goodID))
+		return b, asks(goodID)
+	}},
 	{"particulars", func(t *testing.T) (*person, url.Values) {
 		p := open(t)
 		return p.signedIn("john"), asks(goodID, "scope", "issues:read", "authorization_details",
@@ -378,6 +385,7 @@ func TestWarnings(t *testing.T) {
 		{"on a computer, with a key", client("good.com", "Good", func(a *attempt) {
 			a.redirect, a.client.AuthMethods = "http://127.0.0.1:1/", []string{"private_key_jwt"}
 		}), nil},
+		{"CONS-12: in development", client("good.com", "Good", func(a *attempt) { a.client.Decision.Development = true }), []string{"This app is in development"}},
 		{"attack DO-17: another host", client("good.com", "Good", func(a *attempt) { a.redirect = "https://evil.com/" }), []string{"The answer goes to evil.com, not to good.com."}},
 		{"another host of the same owner", client("good.com", "Good", func(a *attempt) { a.redirect = "https://www.good.com/" }), nil},
 		{"neighbours on a shared host", client("me.github.io", "Good", func(a *attempt) { a.redirect = "https://you.github.io/" }), []string{"The answer goes to you.github.io"}},

@@ -55,11 +55,12 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request) error {
 	if p.Form[paramRequestURI] != "" {
 		return oauth.Refuse(oauth.InvalidRequest, "request_uri has no place in a pushed request").Under("PAR-02")
 	}
-	c, err := h.pusher(r, p)
+	ctx := cimd.WithSource(r.Context(), source(r.Context(), nil))
+	c, err := h.pusher(r.WithContext(ctx), p)
 	if err != nil {
 		return err
 	}
-	k, once, err := h.examinePushed(r.Context(), c, p)
+	k, once, err := h.examinePushed(ctx, c, p)
 	if err != nil {
 		return err
 	}
@@ -92,7 +93,7 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request) error {
 func (h *Handler) pusher(r *http.Request, p web.Params) (*clientauth.Client, error) {
 	q := clientauth.FromHTTP(r, p)
 	q.Resolve = true
-	ctx := cimd.WithSource(r.Context(), source(r.Context(), nil))
+	ctx := r.Context()
 	limits := []limit{{"par " + network(web.ClientIP(ctx)), perNetwork}}
 	bare := q.ClientID != "" && h.Clients.Bare(q)
 	if bare {

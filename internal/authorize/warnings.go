@@ -27,7 +27,7 @@ const maxWarnings = 3
 func (a *attempt) warnings(ask *question, name, brand string) []warning {
 	var out []warning
 	for _, w := range []func(*question, string, string) *warning{
-		a.warnName, a.warnLoopback, a.warnOtherHost, a.warnAlphabet, a.warnChanged, a.warnStale, a.warnFirst, a.warnTest,
+		a.warnName, a.warnLoopback, a.warnDevelopment, a.warnOtherHost, a.warnAlphabet, a.warnChanged, a.warnStale, a.warnFirst, a.warnTest,
 	} {
 		if found := w(ask, name, brand); found != nil && len(out) < maxWarnings {
 			out = append(out, *found)
@@ -63,6 +63,16 @@ func (a *attempt) warnLoopback(*question, string, string) *warning {
 	return &warning{
 		True: "This app runs on a computer, so anyone can claim its name.",
 		Do:   "Go on only if you just started it yourself.",
+	}
+}
+
+func (a *attempt) warnDevelopment(*question, string, string) *warning {
+	if !a.client.Decision.Development {
+		return nil
+	}
+	return &warning{
+		True: "This app is in development.",
+		Do:   "Whoever builds it is trying it out, and it can change at any time. Go on only if you know them.",
 	}
 }
 
@@ -151,9 +161,10 @@ func (a *attempt) onThisComputer() bool {
 }
 
 // vouched reports whether an operator has spoken for this very client: by
-// registering it, or by a rule that names it (CONS-08).
+// registering it, or by a rule that names it and not only says that it is being
+// built (CONS-08, CONS-12).
 func vouched(c *directory.Client) bool {
-	return c.Source != directory.SourceCIMD || c.Decision.Explicit
+	return c.Source != directory.SourceCIMD || c.Decision.Explicit && !c.Decision.Development
 }
 
 // addressIn returns an internet address in a name that is not of the client's

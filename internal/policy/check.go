@@ -112,6 +112,8 @@ func (r *Rule) checkProof() error {
 		r.SigningAlgs[i] = jose.Canonical(alg)
 	}
 	switch {
+	case r.Development && r.Remember != nil && *r.Remember:
+		return fmt.Errorf("development means that people are asked each time; leave remember out")
 	case !r.FAPI:
 	case slices.ContainsFunc(r.Methods, func(m string) bool { return !slices.Contains(fapiMethods, m) }):
 		return fmt.Errorf("fapi is for clients that prove themselves with a key or a certificate; leave the other methods out")

@@ -249,6 +249,7 @@ func TestWhatARuleDemands(t *testing.T) {
 		{"POL-09 FAPI 2.0 with a shared secret", Rule{FAPI: true, Methods: []string{oauth.MethodSecretBasic}}, "key or a certificate"},
 		{"POL-09 FAPI 2.0 with the device flow", Rule{FAPI: true, Device: &yes}, "no device flow"},
 		{"POL-09 FAPI 2.0 with RS256 alone", Rule{FAPI: true, SigningAlgs: []string{"RS256"}}, "no RS256"},
+		{"CONS-12 a client in development that is remembered", Rule{Development: true, Remember: &yes}, "asked each time"},
 		{"POL-03 an algorithm nobody knows", Rule{SigningAlgs: []string{"HS256"}}, "not known"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

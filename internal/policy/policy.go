@@ -59,6 +59,10 @@ type Rule struct {
 	RequireDPoP bool     // tokens are bound to a key that the client proves to hold
 	Device      *bool    // whether the device flow is open to the client; nil leaves it to its grants
 	SigningAlgs []string // with which the client may sign assertions and request objects
+
+	// Development marks clients that are being built, such as those of a service
+	// that hosts documents for developers: nobody speaks for them (CONS-12).
+	Development bool
 }
 
 // Set is a whole policy. Build it, call Check once, and share it read-only.
@@ -102,6 +106,7 @@ type Decision struct {
 	RequireDPoP bool
 	Device      *bool
 	SigningAlgs []string
+	Development bool
 }
 
 // Decide returns what the first matching rule says, or the default.
@@ -115,7 +120,7 @@ func (s *Set) Decide(who Subject) Decision {
 				Methods: r.Methods, Grants: r.Grants, Refresh: r.Refresh,
 				Remember: r.Remember, Loopback: r.Loopback, SameHost: r.SameHost,
 				FAPI: r.FAPI, RequirePAR: r.RequirePAR || r.FAPI, RequireDPoP: r.RequireDPoP,
-				Device: r.Device, SigningAlgs: r.SigningAlgs,
+				Device: r.Device, SigningAlgs: r.SigningAlgs, Development: r.Development,
 			}
 		}
 	}

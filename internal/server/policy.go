@@ -84,6 +84,8 @@ type RuleConfig struct {
 	Device *bool `yaml:"device"`
 	// SigningAlgs are the algorithms with which the client may sign.
 	SigningAlgs []string `yaml:"signing_algs"`
+	// Development marks clients that are being built.
+	Development bool `yaml:"development"`
 }
 
 // PolicySet returns the policy and the resources of the configuration, checked.
@@ -119,7 +121,7 @@ func (c *Config) PolicySet() (*policy.Set, error) {
 			Action: policy.Action(r.Action), Reason: r.Reason, Resources: r.Resources,
 			Methods: r.Methods, Grants: r.Grants, Refresh: r.Refresh,
 			Remember: r.Remember, Loopback: r.Loopback, SameHost: r.SameHost,
-			FAPI: r.FAPI, RequirePAR: r.RequirePAR, RequireDPoP: r.RequireDPoP, Device: r.Device, SigningAlgs: r.SigningAlgs,
+			FAPI: r.FAPI, RequirePAR: r.RequirePAR, RequireDPoP: r.RequireDPoP, Device: r.Device, SigningAlgs: r.SigningAlgs, Development: r.Development,
 		}
 		if r.Scopes != nil {
 			rule.Scopes, rule.HasScopes = scopes(*r.Scopes), true

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
-	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/login"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/web"
@@ -152,7 +151,7 @@ func (h *Handler) issue(w http.ResponseWriter, r *http.Request, a *attempt, user
 		SecurityDigest: a.client.SecurityDigest, AuthMethods: a.client.AuthMethods,
 		AuthTime: s.AuthTime, ACR: s.ACR, AMR: s.AMR, Nonce: a.req.Nonce, SID: s.SID, Details: a.details.JSON, Created: now,
 	}
-	client, document := rows(a.client, now)
+	client, document := a.client.Rows(now)
 	events := h.issued(r, a, grant, d.silent)
 	if err := h.spend(r.Context(), a); err != nil {
 		return answerFailed(err)
@@ -201,23 +200,6 @@ func (h *Handler) issued(r *http.Request, a *attempt, g store.Grant, silent bool
 	asked := e
 	asked.Type = audit.TypeConsent
 	return []audit.Event{h.event(r, asked), h.event(r, e)}
-}
-
-// rows returns what is kept about a fetched client once somebody agrees to it. A
-// registered client is kept already.
-func rows(c *directory.Client, now time.Time) (*store.Client, *store.Document) {
-	if c.Doc == nil {
-		return nil, nil
-	}
-	doc := c.Doc
-	return &store.Client{
-			ID: c.ID, Source: store.SourceCIMD, State: store.StateAllowed, Name: doc.Name,
-			RedirectURIs: doc.RedirectURIs, GrantTypes: doc.GrantTypes, AuthMethods: doc.AuthMethods,
-			Scope: doc.Scope, HasScope: doc.HasScope, JWKS: doc.JWKS, JWKSURI: doc.JWKSURI, Created: now, LastUsed: now,
-		}, &store.Document{
-			ClientID: c.ID, Body: doc.Raw, Digest: doc.Digest, SecurityDigest: doc.SecurityDigest,
-			AuthMethods: doc.AuthMethods, FetchedAt: doc.Fetched,
-		}
 }
 
 // answerFailed translates what the store says about an answer.

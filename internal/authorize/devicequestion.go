@@ -222,7 +222,7 @@ func (h *Handler) approveDevice(w http.ResponseWriter, r *http.Request, a *attem
 		AuthTime: s.AuthTime, ACR: s.ACR, AMR: s.AMR, SID: s.SID, Created: now, Kind: store.KindDevice,
 		Details: a.details.JSON, InstanceJKT: a.device.InstanceJKT,
 	}
-	client, document := rows(a.client, now)
+	client, document := a.client.Rows(now)
 	e := h.event(r, audit.Event{
 		Type: audit.TypeConsent, Client: grant.ClientID, User: grant.UserID, Resource: grant.Resource, Grant: grant.ID,
 		Data: map[string]string{"scope": grant.Scopes.String(), "digest": grant.SecurityDigest, "device": a.device.IP},

@@ -163,15 +163,12 @@ func (h *Handler) startDevice(w http.ResponseWriter, r *http.Request) error {
 func (h *Handler) deviceClient(w http.ResponseWriter, r *http.Request, p web.Params) (*clientauth.Client, error) {
 	auth := clientauth.FromHTTP(r, p)
 	auth.Resolve = true
-	if id := auth.ClientID; id != "" {
-		web.SetClient(r.Context(), id)
-		named, err := h.device.Named(r.Context(), id)
-		if err != nil {
-			return nil, err
+	auth.Admit = func(ctx context.Context, clientID string) error {
+		named, err := h.device.Named(ctx, clientID)
+		if err == nil && !named {
+			return notForDevices()
 		}
-		if !named {
-			return nil, notForDevices()
-		}
+		return err
 	}
 	ctx := cimd.WithSource(r.Context(), source(r.Context(), nil))
 	c, err := h.Clients.Authenticate(ctx, auth)

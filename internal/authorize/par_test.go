@@ -28,6 +28,11 @@ type desk struct {
 }
 
 func (d *desk) Authenticate(ctx context.Context, q clientauth.Request) (*clientauth.Client, error) {
+	if q.Admit != nil {
+		if err := q.Admit(ctx, q.ClientID); err != nil {
+			return nil, err
+		}
+	}
 	c, err := d.p.dir.Find(ctx, q.ClientID, q.Resolve)
 	if err != nil {
 		return nil, err

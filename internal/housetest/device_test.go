@@ -288,3 +288,37 @@ func TestADeviceWithKeys(t *testing.T) {
 	}
 	h.poll(a, asserted()...).check(t, 400, oauth.InvalidGrant)
 }
+
+func TestADeviceWithAProof(t *testing.T) {
+	t.Parallel()
+	h := televised(t)
+	john, key := h.john(), newKey(t, jose.ES256)
+	form := url.Values{"client_id": {tvID}, "scope": {"mcp:read"}, "resource": {Resource}}
+	start := h.proof(key, members{"htu": Issuer + "/device_authorization"})
+	a := h.Post("/device_authorization", form, start)
+	if !a.OK() {
+		t.Fatalf("%d %s", a.Status, a.Raw)
+	}
+	t.Run("DPOP-01, attack DP-01: a proof starts one device", func(t *testing.T) {
+		h.Post("/device_authorization", form, start).check(t, 400, oauth.InvalidDPoPProof)
+		h.Post("/device_authorization", form, h.proof(key, nil)).check(t, 400, oauth.InvalidDPoPProof) // for /token
+	})
+	john.connect(john.enter(a.Str("user_code")), "allow")
+	poll := func(edit ...func(*http.Request)) Answer {
+		h.Later(5 * time.Second)
+		return h.Post("/token", PollForm(a.Str("device_code")), edit...)
+	}
+	t.Run("DEV-06, attack DP-06: the code belongs to the key of the device", func(t *testing.T) {
+		poll().check(t, 400, oauth.InvalidGrant)
+		poll(h.proof(newKey(t, jose.ES256), nil)).check(t, 400, oauth.InvalidGrant)
+		b := poll(h.proof(key, nil))
+		if !b.OK() || b.Str("token_type") != "DPoP" {
+			t.Fatalf("%d %s", b.Status, b.Raw)
+		}
+		refresh := RefreshForm(b.Str("refresh_token"), "client_id", tvID)
+		h.Post("/token", refresh).check(t, 400, oauth.InvalidGrant)
+		if c := h.Post("/token", refresh, h.proof(key, nil)); !c.OK() {
+			t.Errorf("DPOP-02: %d %s", c.Status, c.Raw)
+		}
+	})
+}

@@ -258,7 +258,7 @@ func (h *Handler) facts(r *http.Request, a *attempt, now time.Time) []fact {
 		proves = "not at all"
 	case slices.Contains(a.client.AuthMethods, oauth.MethodNone):
 		proves = "by where the answer goes"
-	case !slices.Contains(a.client.AuthMethods, oauth.MethodPrivateKeyJWT):
+	case slices.ContainsFunc(a.client.AuthMethods, func(m string) bool { return strings.HasPrefix(m, "client_secret_") }):
 		proves = "with a secret"
 	}
 	out = append(out, fact{Name: "Proves itself", Text: proves})

@@ -1,7 +1,7 @@
 # The verbs of this repository. `make demo` runs the main job, `make test` passes
 # the tests; both need only Go, make and git, and say what they install.
 
-.PHONY: build demo test lint fuzz interop bench attack attack-planted cover docs clean
+.PHONY: build demo test lint fuzz races interop bench attack attack-planted cover docs clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/bonafide ./cmd/bonafide
@@ -17,6 +17,9 @@ lint:
 
 fuzz:
 	@scripts/fuzz.sh $(or $(TIME),30s)
+
+races:
+	BONAFIDE_ROUNDS=$(or $(ROUNDS),1000) go test ./internal/housetest -run '^TestContests' -count=1 -timeout 0 -v
 
 interop:
 	cd interop && ./run.sh

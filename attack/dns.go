@@ -28,6 +28,7 @@ type nameServer struct {
 	scripts map[string]func(aaaa bool, n int) answer
 	asked   map[string]int // questions, by name
 	calls   map[string]int // questions, by name and type
+	wild    func(name string) (netip.Addr, bool)
 }
 
 func newNameServer() (*nameServer, error) {
@@ -128,6 +129,11 @@ func (s *nameServer) reply(raw []byte) []byte {
 	name := strings.ToLower(strings.TrimSuffix(q.Name.String(), "."))
 	s.mu.Lock()
 	f := s.scripts[name]
+	if f == nil && s.wild != nil {
+		if a, ok := s.wild(name); ok {
+			f = func(bool, int) answer { return answer{addrs: []netip.Addr{a}} }
+		}
+	}
 	s.asked[name]++
 	key := name + " " + q.Type.String()
 	n := s.calls[key]

@@ -73,7 +73,8 @@ type host struct {
 	requests []received
 	paths    map[string]func(n int) response
 	counts   map[string]int
-	any      func(path string) response // for paths where nothing else stands
+	any      func(path string) response       // for paths where nothing else stands
+	asked    func(req *http.Request) response // before all of that
 	wire     func(net.Conn)
 	config   *tls.Config
 	down     bool
@@ -167,6 +168,9 @@ func (h *host) speak(c *tls.Conn, n int) {
 		script := h.paths[path]
 		if any := h.any; script == nil && any != nil {
 			script = func(int) response { return any(path) }
+		}
+		if asked := h.asked; asked != nil {
+			script = func(int) response { return asked(req) }
 		}
 		k := h.counts[path]
 		h.counts[path]++

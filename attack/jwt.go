@@ -278,3 +278,8 @@ func claimOf(token, name string) any {
 	}
 	return c[name]
 }
+
+func hashOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return b64(sum[:])
+}

@@ -24,5 +24,6 @@ echo "attack: building $binary"
 here=$PWD
 (cd .. && CGO_ENABLED=0 go build "${tags[@]}" -trimpath -ldflags "-s -w" -o "$here/$binary" ./cmd/bonafide) || exit 1
 (cd .. && CGO_ENABLED=0 go build "${tags[@]}" -trimpath -ldflags "-s -w" -o "$here/out/mcp-server" ./examples/mcp-server) || exit 1
+CGO_ENABLED=0 go build "${tags[@]}" -o out/guard ./guard || exit 1
 CGO_ENABLED=0 go build -o out/attack . || exit 1
 exec timeout 3000 unshare -n -m --propagation private ./out/attack -binary "$binary" "$@"

@@ -149,7 +149,7 @@ func (p *person) grant(changes ...string) reply {
 	code := p.codeFor(az(changes...))
 	f := codeForm(code)
 	for i := 0; i+1 < len(changes); i += 2 {
-		if changes[i] == "client_id" || changes[i] == "redirect_uri" {
+		if changes[i] == "client_id" || changes[i] == "redirect_uri" || changes[i] == "resource" {
 			f.Set(changes[i], changes[i+1])
 		}
 	}

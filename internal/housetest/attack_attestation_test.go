@@ -89,6 +89,12 @@ func TestAttestationsEndToEnd(t *testing.T) {
 	t.Parallel()
 	h := New(t)
 	john, a := h.john(), h.attested(nil)
+	t.Run("ATT-03: people are told that the app proves itself with a key", func(t *testing.T) {
+		page := john.Visit(h.Authorize("client_id", a.id, "redirect_uri", "https://native.test/cb"))
+		if !strings.Contains(page.Text(), "with a key of its own") {
+			t.Error(page.Text())
+		}
+	})
 	first := h.Post("/token", a.form(a.code(john), "client_id", ""), a.good())
 	if !first.OK() {
 		t.Fatal(first.Status, first.Raw)

@@ -42,6 +42,8 @@ func chromium(t *testing.T, h *House, width int, scripts bool) *screen {
 		switch r.Host {
 		case "as.test":
 			h.Server.Handler().ServeHTTP(w, r)
+		case "idp.test":
+			h.provider.serve(w, r)
 		case "evil.test":
 			w.Header().Set("Content-Type", "text/html")
 			fmt.Fprintf(w, `<title>evil</title><iframe id="f" src="%s"></iframe>`, strings.ReplaceAll(h.Authorize(), "&", "&amp;"))

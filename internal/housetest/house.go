@@ -70,6 +70,8 @@ type House struct {
 	Dir    string
 	HTTP   *http.Client // for programs: no cookies, no redirects
 
+	provider *Provider // the last one of NewProvider
+
 	replicas
 
 	mu     sync.Mutex // guards what follows

@@ -37,7 +37,6 @@ type logoutView struct {
 	Action, Token, Username, Issuer, Connections string
 	AppHost                                      string // who asks, if a client does
 	Return, ReturnHost                           string // where the person may go afterwards
-	Unclear                                      bool   // the person is asked because the client's evidence is not about this session
 }
 
 // farewell is a request to sign out, once it was checked (OpenID Connect
@@ -115,14 +114,14 @@ func (l *Login) farewell(ctx context.Context, form web.Form) (farewell, error) {
 	id := form["client_id"]
 	switch {
 	case f.hint != nil && id != "" && id != f.hint.ClientID:
-		return f, badFarewell("client_id is not the client of id_token_hint")
+		return f, l.badFarewell("client_id is not the client of id_token_hint")
 	case f.hint != nil:
 		id = f.hint.ClientID
 	}
 	to := form["post_logout_redirect_uri"]
 	switch {
 	case to != "" && id == "":
-		return f, badFarewell("post_logout_redirect_uri needs client_id or an id_token_hint of ours")
+		return f, l.badFarewell("post_logout_redirect_uri needs client_id or an id_token_hint of ours")
 	case id == "" || l.cfg.Clients == nil:
 		return f, nil
 	}
@@ -138,22 +137,22 @@ func (l *Login) farewell(ctx context.Context, form web.Form) (farewell, error) {
 		return f, nil
 	}
 	if err != nil || c.State != directory.StateAllowed || !slices.Contains(c.PostLogoutRedirectURIs, to) {
-		return f, badFarewell("post_logout_redirect_uri is not one that the client lists, byte for byte")
+		return f, l.badFarewell("post_logout_redirect_uri is not one that the client lists, byte for byte")
 	}
 	if len(form["state"]) > maxLogoutState {
-		return f, badFarewell(fmt.Sprintf("state is longer than %d bytes", maxLogoutState))
+		return f, l.badFarewell(fmt.Sprintf("state is longer than %d bytes", maxLogoutState))
 	}
 	f.To = oauth.AppendQuery(to, "state", form["state"])
 	return f, nil
 }
 
-func badFarewell(hint string) error {
+func (l *Login) badFarewell(hint string) error {
 	return &web.Refusal{
 		Err: oauth.Refuse(oauth.InvalidRequest, "%s", hint).Under("OIDC-08"), Status: http.StatusBadRequest,
 		Title: "This sign-out link does not fit the app",
-		What:  "The app asked us to sign you out in a way that we cannot follow. You are still signed in.",
+		What:  "The app asked us to sign you out in a way that we cannot follow. Nothing was changed.",
 		Turn:  "You",
-		Next:  "To sign out here, open the address " + pathLogout + " of this server.",
+		Next:  "To sign out here, open " + l.cfg.Edge.URL(pathLogout),
 	}
 }
 
@@ -174,7 +173,7 @@ func (l *Login) askToSignOut(w http.ResponseWriter, r *http.Request, u *User, f 
 		Title: "Sign out", Template: logoutPage, RedirectHost: f.To,
 		Data: logoutView{
 			Action: e.Path(pathSignOut), Token: token, Username: u.User.Name, Issuer: e.Host(), Connections: l.connections(),
-			AppHost: f.AppHost, Unclear: f.AppHost != "", ReturnHost: web.SplitURL(f.To).Host,
+			AppHost: f.AppHost, ReturnHost: web.SplitURL(f.To).Host,
 		},
 	})
 }

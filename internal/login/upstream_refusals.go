@@ -93,7 +93,7 @@ func (l *Login) stale(r *http.Request, u *Upstream) error {
 // noAccount refuses somebody who is known at the provider and has no account here.
 func (l *Login) noAccount(r *http.Request, u *Upstream, p *upstream.Person, code string) error {
 	l.noteUpstream(r, u, upstreamEvent{code: "upstream_" + code, rule: "OIDC-05", subject: p.Subject})
-	what := "You have signed in at " + u.Title + ", and nobody has linked that to an account here."
+	title, what := "You have no account here", "You have signed in at "+u.Title+", and nobody has linked that to an account here."
 	switch code {
 	case "unverified":
 		what = "You have signed in at " + u.Title + ", which does not vouch for your address."
@@ -102,12 +102,12 @@ func (l *Login) noAccount(r *http.Request, u *Upstream, p *upstream.Person, code
 	case "taken":
 		what = "There is an account with your address or name already, and it is not linked to " + u.Title + "."
 	case "disabled":
-		what = "Your account here is switched off."
+		title, what = "You cannot sign in here", "Your account here is switched off."
 	}
 	return &web.Refusal{
 		Err:    oauth.Refuse(oauth.AccessDenied, "the person at the provider has no account here").Under("OIDC-05"),
 		Status: http.StatusForbidden,
-		Title:  "You have no account here",
+		Title:  title,
 		What:   what + " Nothing was shared.",
 		Turn:   "Whoever runs this server",
 		Next:   "Give the reference below to your administrator.",

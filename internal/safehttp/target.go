@@ -34,6 +34,11 @@ func (f *Fetcher) target(raw string) (target, error) {
 }
 
 func (f *Fetcher) parse(raw string) (target, error) {
+	// net/url leaves spaces and octets beyond ASCII in a query as they are, and a
+	// request line must hold neither (RFC 9112 section 3.2).
+	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return target{}, errors.New("URL holds a character that is not written as a percent escape")
+	}
 	u, err := url.Parse(raw)
 	if err != nil {
 		return target{}, err

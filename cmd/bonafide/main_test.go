@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bonafide-id/bonafide/internal/store/pgtest"
+
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -34,6 +36,12 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"port": freePort, "get": get, "waitfor": waitFor, "cert": certificate, "tlsname": tlsName, "send": send,
+			// postgres puts the address of a fresh database into an environment variable: postgres NAME.
+			"postgres": func(ts *testscript.TestScript, _ bool, args []string) {
+				address, err := pgtest.Shared(t).Copy(t.Context(), "empty", func(string) error { return nil })
+				ts.Check(err)
+				ts.Setenv(args[0], address)
+			},
 		},
 	})
 }

@@ -35,12 +35,12 @@ func onPostgres(t testing.TB, count int) replicas {
 	return replicas{address: pgtest.Database(t, "bonafide", storetest.Migrate), count: count}
 }
 
-// everyHouse is what New starts. With BONAFIDE_HOUSE=replicas every house is one
-// of two replicas on PostgreSQL, which runs the whole suite on it.
+// everyHouse is what New starts. With BONAFIDE_HOUSE=postgres every house keeps
+// its data in PostgreSQL, which runs the whole suite on it.
 func everyHouse(t testing.TB) replicas {
 	t.Helper()
-	if os.Getenv("BONAFIDE_HOUSE") == "replicas" {
-		return onPostgres(t, 2)
+	if os.Getenv("BONAFIDE_HOUSE") == "postgres" {
+		return onPostgres(t, 1)
 	}
 	return replicas{}
 }

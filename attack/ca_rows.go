@@ -86,7 +86,7 @@ func (a *attested) bad(t *trial, what string, b reply, codes ...string) {
 }
 
 var groupCA = group{
-	name: "CA", weak: "jti",
+	name: "CA",
 	prepare: func(e *env) {
 		t := &trial{env: e}
 		k := t.keyed("assert.test", nil, "ES256", "RS256")

@@ -4,5 +4,3 @@ package main
 func catalogue() []group {
 	return []group{groupCU, groupSD, groupFT, groupDO, groupAZ, groupTK, groupRF, groupJK, groupCA, groupCN, groupDV, groupDP, groupRS, groupDS}
 }
-
-func (w *world) runPlanted([]group) int { return 1 }

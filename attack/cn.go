@@ -52,7 +52,7 @@ func bomb(side int) []byte {
 }
 
 var groupCN = group{
-	name: "CN", weak: "csrf",
+	name: "CN",
 	prepare: func(e *env) {
 		e.vars["mallory"] = e.s.newUser("mallory")
 	},

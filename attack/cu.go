@@ -28,7 +28,7 @@ func longID(n int) string {
 	return head + strings.Repeat("a", n-len(head))
 }
 
-var groupCU = group{name: "CU", weak: "fragment", rows: []row{
+var groupCU = group{name: "CU", rows: []row{
 	refused("CU-01", "http://good.test/c.json", "ws://good.test/c.json", "ftp://good.test/c.json"),
 	refused("CU-02", "https://good.test", "https://good.test?x=1"),
 	{"CU-03", func(t *trial) {

@@ -58,7 +58,7 @@ func (t *trial) tolerated(what string, change m) reply {
 	return a
 }
 
-var groupDO = group{name: "DO", weak: "clientid", rows: []row{
+var groupDO = group{name: "DO", rows: []row{
 	docs("DO-01", `"client_id":"https://good.test/other.json"`, `"client_id":"SELF/"`, `"client_id":"SELF?"`),
 	docs("DO-02", `~{"redirect_uris":["https://good.test/cb"]}`, `"client_id":1`, `"client_id":["SELF"]`, `"client_id":null`, `"client_id":""`),
 	docs("DO-03", `~{"client_id":"SELF","client_id":"https://evil.test/c.json","redirect_uris":["https://good.test/cb"]}`, `~{"client_id":"https://evil.test/c.json","client_id":"SELF","redirect_uris":["https://good.test/cb"]}`,

@@ -16,7 +16,6 @@ type group struct {
 	name    string
 	options options
 	prepare func(e *env) // after the baseline
-	weak    string       // the planted weakness that its rows must notice
 	rows    []row
 }
 

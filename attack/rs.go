@@ -135,7 +135,7 @@ func (t *trial) refusedToken(what, token string) {
 }
 
 var groupRS = group{
-	name: "RS", weak: "audience",
+	name: "RS",
 	options: options{changes: []string{"policy: {default: allow}", `  - id: https://issues.test/mcp
     name: Issues
     default_scopes: [issues:read]

@@ -57,7 +57,7 @@ func (t *trial) named(name string, a answer) {
 	t.w.dns.script(name, func(bool, int) answer { return a })
 }
 
-var groupSD = group{name: "SD", weak: "dial", rows: []row{
+var groupSD = group{name: "SD", rows: []row{
 	addressed("SD-01", "127.0.0.1", "127.0.0.2", "127.255.255.254"),
 	addressed("SD-02", "10.0.0.1", "172.16.0.1", "192.168.0.1", "172.31.255.255"),
 	addressed("SD-03", "169.254.169.254", "169.254.0.1"),

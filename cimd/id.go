@@ -3,6 +3,8 @@ package cimd
 import (
 	"slices"
 	"strings"
+
+	"github.com/bonafide-id/bonafide/internal/planted"
 )
 
 // MaxIDLength is the greatest length of a client_id URL and of any other URL
@@ -69,7 +71,7 @@ func (u URLRules) check(raw string, p *urlParts) *fault {
 	switch {
 	case p.scheme == "http" && !local:
 		return &fault{"URL-18", "uses http; use https"}
-	case p.fragment:
+	case p.fragment && !planted.Weak("fragment"):
 		return &fault{"URL-05", "has a fragment (a # sign); remove it"}
 	case p.path == "":
 		return &fault{"URL-03", "has no path; it must name a document, such as /oauth/client.json"}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bonafide-id/bonafide/internal/planted"
 	"github.com/bonafide-id/bonafide/internal/safehttp"
 )
 
@@ -285,7 +286,7 @@ func checkType(t target, h http.Header) *Error {
 	}
 	sub, isApp := strings.CutPrefix(media, "application/")
 	prefix, plus := strings.CutSuffix(sub, "+json")
-	if !isApp || (sub != "json" && (!plus || prefix == "")) {
+	if !planted.Weak("type") && (!isApp || (sub != "json" && (!plus || prefix == ""))) {
 		return typeError(t, "with another Content-Type")
 	}
 	if c, ok := params["charset"]; ok && !strings.EqualFold(c, "utf-8") {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/bonafide-id/bonafide/internal/planted"
 )
 
 // recommendedSize is what the draft asks every server to read at least (FETCH-09).
@@ -191,7 +193,7 @@ func (r *reading) checkClientID() {
 		r.fail("DOC-02", "client_id", "is missing; it must be the URL of this document")
 	case v.kind != kindString:
 		r.fail("DOC-02", "client_id", "is "+v.kind.String()+", not a string")
-	case v.text != r.id.raw:
+	case v.text != r.id.raw && !planted.Weak("clientid"):
 		r.fail("DOC-02", "client_id", "is not the URL of this document, compared character by character")
 		r.invalid.Kind = KindMismatch
 	}

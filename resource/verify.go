@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/jose"
+	"github.com/bonafide-id/bonafide/internal/planted"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -87,7 +88,7 @@ func (g *Guard) judge(c *claims) error {
 	now := g.cfg.Now()
 	latest := now.Add(g.cfg.Skew)
 	switch {
-	case !slices.Contains(c.audience, g.cfg.Resource):
+	case !slices.Contains(c.audience, g.cfg.Resource) && !planted.Weak("audience"):
 		return invalid("RS-11", "the access token was issued for another resource")
 	case c.expires.IsZero():
 		return invalid("RS-12", "the access token has no expiry")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/directory"
+	"github.com/bonafide-id/bonafide/internal/planted"
 	"github.com/bonafide-id/bonafide/internal/policy"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/web"
@@ -99,6 +100,7 @@ var checks = []struct {
 	{"pkce", atFront | atBlind, redirected, checkPKCE},
 	{"dpop_jkt", atFront | atBlind, redirected, checkJKT},
 	{"prompt", atFront | atBlind, redirected, checkPrompt},
+	{"id_token_hint", atFront | atBlind, redirected, checkHint},
 	{"max_age", atFront, redirected, checkMaxAge},
 	{"acr_values", atAll, redirected, checkACR},
 	{"resource", atAll, redirected, checkResource},
@@ -152,7 +154,7 @@ func checkRedirectURI(a *attempt) *oauth.Error {
 		return oauth.Refuse(oauth.InvalidRequest, "redirect_uri is missing; it may be left out only by a client that lists exactly one https redirect URI").Under("AUTHZ-06")
 	}
 	for _, l := range listed {
-		if oauth.MatchRedirect(l, asked) {
+		if oauth.MatchRedirect(l, asked) || planted.Weak("redirect") {
 			a.redirect = asked
 			return nil
 		}

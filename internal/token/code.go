@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/internal/planted"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
@@ -56,7 +57,7 @@ func (h *Handler) findCode(ctx context.Context, is *issue) error {
 		return oauth.Refuse(oauth.InvalidClient, "the client authenticates in another way than its document said when the code was issued").Under("DOC-18")
 	case !h.verifier.Allow(tries):
 		return invalidGrant("TOK-03", hintCode, "too many wrong verifiers")
-	case !oauth.VerifierMatches(is.verifier, code.Challenge):
+	case !oauth.VerifierMatches(is.verifier, code.Challenge) && !planted.Weak("verifier"):
 		h.verifier.Failed(tries)
 		return invalidGrant("TOK-04", "code_verifier does not match the code_challenge", "wrong verifier")
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/directory"
+	"github.com/bonafide-id/bonafide/internal/planted"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
@@ -76,7 +77,7 @@ func (h *Handler) findDevice(ctx context.Context, is *issue) error {
 func (is *issue) ownDevice(d *store.Device) error {
 	c := is.client
 	switch {
-	case d.ClientID != c.ID:
+	case d.ClientID != c.ID && !planted.Weak("device"):
 		return invalidGrant("DEV-06", hintDevice, "the device code belongs to another client")
 	case d.Method != c.Method:
 		return oauth.Refuse(oauth.InvalidClient, "the client authenticates in another way than when it asked for the device code").Under("DOC-18")

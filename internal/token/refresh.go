@@ -13,6 +13,7 @@ import (
 
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/clientauth"
+	"github.com/bonafide-id/bonafide/internal/planted"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
@@ -38,7 +39,7 @@ func (h *Handler) findRefresh(ctx context.Context, is *issue) error {
 		return gone(err, "TOK-16", hintRefresh)
 	}
 	is.refresh, is.grant = refresh, grant
-	if grant.ClientID != is.client.ID {
+	if grant.ClientID != is.client.ID && !planted.Weak("owner") {
 		return invalidGrant("TOK-16", hintRefresh, "the refresh token belongs to another client")
 	}
 	if weaker(is.client, grant) {

@@ -13,6 +13,7 @@ import (
 	"github.com/bonafide-id/bonafide/cimd"
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/directory"
+	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/internal/keyring"
 	"github.com/bonafide-id/bonafide/internal/login"
 	"github.com/bonafide-id/bonafide/internal/policy"
@@ -216,16 +217,36 @@ func (r readings) VerifyHint(token string) (keyring.Hint, error) {
 }
 
 func TestIDTokenHint(t *testing.T) {
+	key, err := jose.Generate(jose.ES256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens := map[string]string{}
+	for _, name := range []string{"of-john", "of-jane", "elsewhere", "unknown"} {
+		if tokens[name], err = key.Sign("JWT", map[string]string{"name": name}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	p := open(t, func(c *Config) {
-		c.Hints = readings{"of-john": {Subject: "john", ClientID: goodID}, "of-jane": {Subject: "jane", ClientID: goodID}, "elsewhere": {Subject: "jane", ClientID: nativeID}}
+		c.Hints = readings{tokens["of-john"]: {Subject: "john", ClientID: goodID}, tokens["of-jane"]: {Subject: "jane", ClientID: goodID},
+			tokens["elsewhere"]: {Subject: "jane", ClientID: nativeID}}
+	})
+	t.Run("AUTHZ-23, attack AZ-15: what is no ID token of anybody is refused", func(t *testing.T) {
+		b := p.visitor("john")
+		b.consents(asks(goodID))
+		for _, hint := range []string{"a.b.c", "john", "eyJhbGciOiJub25lIn0.e30."} {
+			if got := b.authorize(asks(goodID, "id_token_hint", hint)).location(t).Get("error"); got != "invalid_request" {
+				t.Errorf("%s: error %q", hint, got)
+			}
+		}
 	})
 	t.Run("AUTHZ-23 it names who is signed in", func(t *testing.T) {
-		asked(t, p.visitor("john").authorize(asks(goodID, "id_token_hint", "of-john")))
+		asked(t, p.visitor("john").authorize(asks(goodID, "id_token_hint", tokens["of-john"])))
 	})
 	t.Run("AUTHZ-23 it names somebody else, who then signs in", func(t *testing.T) {
 		b := p.visitor("john")
 		p.clock.pass(time.Second)
-		sentToSignIn(t, b.authorize(asks(goodID, "id_token_hint", "of-jane")))
+		sentToSignIn(t, b.authorize(asks(goodID, "id_token_hint", tokens["of-jane"])))
 		if p.login.last.Reason != login.ReasonSwitch {
 			t.Errorf("the sign-in page is told %q", p.login.last.Reason)
 		}
@@ -239,7 +260,7 @@ func TestIDTokenHint(t *testing.T) {
 		b := p.visitor("john")
 		b.consents(asks(goodID))
 		p.clock.pass(time.Second)
-		sentToSignIn(t, b.authorize(asks(goodID, "id_token_hint", "of-jane")))
+		sentToSignIn(t, b.authorize(asks(goodID, "id_token_hint", tokens["of-jane"])))
 		p.clock.pass(time.Second)
 		if got := b.resumes("john").location(t).Get("error"); got != "login_required" {
 			t.Errorf("error %q", got)
@@ -248,15 +269,15 @@ func TestIDTokenHint(t *testing.T) {
 	t.Run("AUTHZ-23 it names somebody else, and nobody is to be asked", func(t *testing.T) {
 		b := p.visitor("john")
 		b.consents(asks(goodID))
-		if got := b.authorize(asks(goodID, "id_token_hint", "of-jane", "prompt", "none")).location(t).Get("error"); got != "login_required" {
+		if got := b.authorize(asks(goodID, "id_token_hint", tokens["of-jane"], "prompt", "none")).location(t).Get("error"); got != "login_required" {
 			t.Errorf("error %q", got)
 		}
 	})
-	for _, hint := range []string{"elsewhere", "nonsense"} {
+	for _, hint := range []string{"elsewhere", "unknown"} {
 		t.Run("AUTHZ-23, attack AZ-15: a hint that is not ours for this client stops nobody and vouches for nobody: "+hint, func(t *testing.T) {
 			b := p.visitor("john")
-			b.consents(asks(goodID, "id_token_hint", hint))
-			if got := b.authorize(asks(goodID, "id_token_hint", hint, "prompt", "none")).location(t).Get("error"); got != "login_required" {
+			b.consents(asks(goodID, "id_token_hint", tokens[hint]))
+			if got := b.authorize(asks(goodID, "id_token_hint", tokens[hint], "prompt", "none")).location(t).Get("error"); got != "login_required" {
 				t.Errorf("error %q", got)
 			}
 		})
@@ -264,7 +285,7 @@ func TestIDTokenHint(t *testing.T) {
 	t.Run("AUTHZ-23 the page is answered by somebody else", func(t *testing.T) {
 		b := p.visitor("john")
 		b.consents(asks(goodID))
-		page := b.authorize(asks(goodID, "id_token_hint", "of-john"))
+		page := b.authorize(asks(goodID, "id_token_hint", tokens["of-john"]))
 		asked(t, page)
 		b.signIn("jane") // in another tab
 		if got := b.decide(page, "allow"); got.StatusCode == http.StatusSeeOther && got.location(t).Get("code") != "" {

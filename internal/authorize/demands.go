@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -63,6 +64,18 @@ func checkJKT(a *attempt) *oauth.Error {
 func thumbprint(s string) bool {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	return err == nil && len(b) == 32 && len(s) == 43
+}
+
+// checkHint refuses an id_token_hint that cannot be an ID token of anybody. Whose
+// it is, is looked at once the request is in order; see takeHint.
+func checkHint(a *attempt) *oauth.Error {
+	if a.req.Hint == "" {
+		return nil
+	}
+	if _, err := jose.Parse(a.req.Hint, 0); err != nil {
+		return oauth.Refuse(oauth.InvalidRequest, "id_token_hint is not an ID token").Under("AUTHZ-23")
+	}
+	return nil
 }
 
 // checkDetails reads authorization_details for the resource (AUTHZ-26).

@@ -121,6 +121,7 @@ var bad = []struct {
 	{"AUTHZ-19, attack AZ-12: scope with a control character", []string{"scope", "mcp:read\x01"}, oauth.InvalidScope},
 	{"AUTHZ-19, attack AZ-12: scope with a quote", []string{"scope", `mcp:"read"`}, oauth.InvalidScope},
 	{"AUTHZ-25, attack AZ-15: request_uri", []string{"request_uri", "https://evil.test/ro"}, oauth.RequestURINotSupported},
+	{"AUTHZ-23, attack AZ-15: id_token_hint that is none", []string{"id_token_hint", "a.b.c"}, oauth.InvalidRequest},
 	{"AUTHZ-26: details of a type that is not here", []string{"authorization_details", `[{"type":"payment"}]`}, "invalid_authorization_details"},
 	{"AUTHZ-28: dpop_jkt that is no thumbprint", []string{"dpop_jkt", "abc"}, oauth.InvalidRequest},
 	{"attack AZ-15: response_mode fragment", []string{"response_mode", "fragment"}, oauth.InvalidRequest},

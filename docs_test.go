@@ -300,6 +300,9 @@ func TestDocumentedConfiguration(t *testing.T) {
 	}
 	certificate(t, w.dir, "server.crt", "server.key")
 	certificate(t, w.dir, "internal-ca.pem", "internal-ca.key")
+	if err := os.WriteFile(filepath.Join(w.dir, "acme.secret"), []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, file := range documents(t) {
 		for _, b := range blocks(t, file) {
 			if b.mark != "config" {

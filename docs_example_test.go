@@ -313,7 +313,7 @@ func docsWeb(ctx context.Context, c *client.Client, query string) (*client.Grant
 	if err != nil {
 		return nil, err
 	}
-	flow, err := c.Begin(server, "https://app.example.com/callback", nil)
+	flow, err := c.Begin(ctx, server, "https://app.example.com/callback", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -308,7 +308,7 @@ func audienceInjection(t *trial) {
 		t.check(true, "")
 		return
 	}
-	f, err := c.Begin(s, "http://127.0.0.1:9999/callback", nil)
+	f, err := c.Begin(ctx, s, "http://127.0.0.1:9999/callback", nil)
 	if err == nil {
 		_, err = f.Finish(ctx, url.Values{"code": {"x"}, "state": {stateOf(f.URL)}, "iss": {"https://evil-as.test"}}.Encode())
 	}

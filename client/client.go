@@ -50,18 +50,44 @@ type Config struct {
 	// issuer that stands here may be inside a private network even when the
 	// resource is not.
 	Registered map[string]string
-	// Key signs the client's assertions (private_key_jwt). The zero Key means
-	// that the client cannot prove itself (method none).
+	// RegisterAs is the name under which the client registers itself (RFC 7591) at
+	// authorization servers that accept neither documents nor a client_id of
+	// Registered; "" never registers. What such a server gives is kept in Store
+	// under that server's issuer.
+	RegisterAs string
+	// Key signs the client's assertions (private_key_jwt) or, without Attest, its
+	// attestations. The zero Key means that the client cannot prove itself (method
+	// none).
 	Key Key
-	// Methods are the authentication methods that the document names; nil is
-	// private_key_jwt with a Key and none without.
+	// Attest gets an attestation for this installation from whoever holds the keys
+	// that the document publishes, which is the application's own backend. It is
+	// kept in memory until it expires.
+	Attest func(ctx context.Context, a Attestation) (string, error)
+	// Methods are the authentication methods that the document names; nil is those
+	// of attestations with Attest, else private_key_jwt with a Key and none without.
 	Methods []string
+	// DPoP says when tokens are bound to a key of this installation. The key stands
+	// in Store with the tokens.
+	DPoP DPoPUse
+	// ContentDigest puts the digest of each POST's body into its DPoP proof, as the
+	// MCP extension for DPoP wants it. A body of unknown length is then read into
+	// memory, up to 1 MiB.
+	ContentDigest bool
 	// Redirect is the loopback redirect URI of the document; "" is
 	// http://127.0.0.1/callback. Without a port in it any free port is used.
 	Redirect string
 
 	// Store keeps tokens; nil keeps them in memory.
 	Store Store
+	// Alone makes the client act for itself, without a person (client credentials).
+	// It needs a Key or Attest, and an authorization server where somebody allowed
+	// it that. No browser is opened and Confirm is asked all the same.
+	Alone bool
+	// Device, when it is set, signs the user in on another device in place of a
+	// browser here (RFC 8628). It shows the code and the address and returns; the
+	// sign-in goes on until the user has answered, the code has expired or ctx ends,
+	// which ends with the sign-in.
+	Device func(ctx context.Context, code DeviceCode) error
 	// Open shows a URL to the user; nil starts the system's browser. Only https
 	// URLs, and http ones on a loopback address, are passed to it.
 	Open func(url string) error
@@ -69,7 +95,8 @@ type Config struct {
 	// requested; an error stops it. nil agrees: the authorization server's page
 	// asks the user anyway.
 	Confirm func(ctx context.Context, ask Ask) error
-	// Wait is how long a user may take to sign in; 0 is 5 minutes.
+	// Wait is how long a user may take to sign in; 0 is 5 minutes, and on another
+	// device as long as the code is good.
 	Wait time.Duration
 
 	// HTTP makes all requests; nil is a client of our own that trusts RootCAs
@@ -104,11 +131,14 @@ type Client struct {
 	mu      sync.Mutex               // guards the maps
 	signing map[string]chan struct{} // by resource: holds one element during a sign-in
 	stepped map[string]int           // by resource and operation: step-ups and sign-ins that did not help
+	told    map[string]string        // nonces and challenges, by header and who gave them
+	// by client_id and key
+	attestations map[string]attested
 }
 
 // New checks the configuration and returns a Client. Nothing is sent.
 func New(cfg Config) (*Client, error) {
-	if cfg.ID == "" && len(cfg.Registered) == 0 {
+	if cfg.ID == "" && len(cfg.Registered) == 0 && cfg.RegisterAs == "" {
 		return nil, errors.New("configure client: neither a document's URL nor a registered client_id is given")
 	}
 	if cfg.ID != "" {
@@ -122,19 +152,11 @@ func New(cfg Config) (*Client, error) {
 	if !oauth.LoopbackRedirect(cfg.Redirect) || strings.Contains(cfg.Redirect, "?") {
 		return nil, errors.New("configure client: Redirect must be http on 127.0.0.1, [::1] or localhost, without a query")
 	}
-	if cfg.Methods == nil {
-		cfg.Methods = []string{oauth.MethodNone}
-		if !cfg.Key.IsZero() {
-			cfg.Methods = []string{oauth.MethodPrivateKeyJWT}
-		}
+	if err := cfg.checkMethods(); err != nil {
+		return nil, fmt.Errorf("configure client: %w", err)
 	}
-	for _, m := range cfg.Methods {
-		if m != oauth.MethodNone && m != oauth.MethodPrivateKeyJWT {
-			return nil, fmt.Errorf("configure client: method %q is not for a client with a document", m)
-		}
-		if m == oauth.MethodPrivateKeyJWT && cfg.Key.IsZero() {
-			return nil, errors.New("configure client: private_key_jwt needs a Key")
-		}
+	if cfg.DPoP != DPoPWhenRequired && cfg.DPoP != DPoPIfOffered && cfg.DPoP != DPoPAlways {
+		return nil, fmt.Errorf("configure client: DPoP %q is not one of its constants", cfg.DPoP)
 	}
 	if cfg.Store == nil {
 		cfg.Store = NewMemoryStore()
@@ -142,13 +164,15 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Open == nil {
 		cfg.Open = openBrowser
 	}
-	if cfg.Wait == 0 {
+	if cfg.Wait == 0 && cfg.Device == nil {
 		cfg.Wait = 5 * time.Minute
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	c := &Client{cfg: cfg, signing: map[string]chan struct{}{}, stepped: map[string]int{}}
+	c := &Client{
+		cfg: cfg, signing: map[string]chan struct{}{}, stepped: map[string]int{}, told: map[string]string{}, attestations: map[string]attested{},
+	}
 	c.buildHTTP()
 	return c, nil
 }
@@ -195,14 +219,20 @@ func checkID(id string) error {
 }
 
 // clientID returns the client's name at an authorization server: the one that
-// was registered there, else the document's URL where documents are accepted
-// (CLI-06).
-func (c *Client) clientID(m *oauth.ServerMetadata) (string, error) {
+// was registered there, else the document's URL where documents are accepted, else
+// the one with which the client registered itself before (CLI-06).
+func (c *Client) clientID(ctx context.Context, m *oauth.ServerMetadata) (string, error) {
 	if id := c.cfg.Registered[m.Issuer]; id != "" {
 		return id, nil
 	}
 	if m.ClientIDMetadataDocument && c.cfg.ID != "" {
 		return c.cfg.ID, nil
+	}
+	if r, err := c.registration(ctx, m.Issuer); err != nil || r != nil {
+		if err != nil {
+			return "", err
+		}
+		return r.ClientID, nil
 	}
 	return "", fmt.Errorf("%w: %s", ErrNotAccepted, m.Issuer)
 }
@@ -211,7 +241,8 @@ func (c *Client) clientID(m *oauth.ServerMetadata) (string, error) {
 var (
 	// ErrNotAccepted reports an authorization server that does not advertise
 	// client_id_metadata_document_supported and at which no client_id is
-	// registered in Config.Registered. Dynamic registration is not attempted.
+	// registered in Config.Registered. The client registers itself only with
+	// Config.RegisterAs.
 	ErrNotAccepted = errors.New("the authorization server does not accept client documents, and no client_id is registered there")
 	// ErrSignIn reports that only the user can go on: nobody is signed in, or
 	// the sign-in was ended.

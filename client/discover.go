@@ -30,12 +30,12 @@ func (c *Client) Discover(ctx context.Context, resource string) (*Server, error)
 	if err != nil {
 		return nil, fmt.Errorf("discover %s: %w", resource, err)
 	}
-	resp, err := c.do(ctx, "ask the resource without a token, to learn what it wants", http.MethodGet, target, nil)
+	resp, err := c.do(ctx, question{text: "ask the resource without a token, to learn what it wants", method: http.MethodGet, place: target})
 	if err != nil {
 		return nil, fmt.Errorf("discover %s: %w", target, err)
 	}
 	resp.Body.Close()
-	return c.discover(ctx, target, bearerChallenge(resp))
+	return c.discover(ctx, target, tokenChallenge(resp))
 }
 
 // discover goes on from a challenge, which may be empty.
@@ -57,20 +57,35 @@ func (c *Client) findServer(ctx context.Context, target string, challenge oauth.
 		return nil, err
 	}
 	var failed error
+	var strange []*oauth.ServerMetadata // servers that do not know the client
+	found := func(id string, m *oauth.ServerMetadata) (*Server, error) {
+		s := &Server{Resource: rm.Resource, Issuer: m.Issuer, ClientID: id, ResourceMetadata: *rm, Metadata: *m}
+		s.Scopes = c.firstScopes(challenge, s)
+		return s, nil
+	}
 	for _, issuer := range issuers {
 		m, err := c.serverMetadata(ctx, target, issuer)
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		id, err := c.clientID(m)
-		if err = c.check("CLI-06", "the authorization server takes a client_id of ours", err); err != nil {
-			failed = errors.Join(failed, err)
-			continue
+		id, err := c.clientID(ctx, m)
+		if err = c.check("CLI-06", "the authorization server takes a client_id of ours", err); err == nil {
+			return found(id, m)
 		}
-		s := &Server{Resource: rm.Resource, Issuer: issuer, ClientID: id, ResourceMetadata: *rm, Metadata: *m}
-		s.Scopes = c.firstScopes(challenge, s)
-		return s, nil
+		if strange = append(strange, m); c.cfg.RegisterAs == "" {
+			failed = errors.Join(failed, err)
+		}
+	}
+	if c.cfg.RegisterAs == "" {
+		return nil, failed
+	}
+	for _, m := range strange {
+		id, err := c.register(ctx, m)
+		if err == nil {
+			return found(id, m)
+		}
+		failed = errors.Join(failed, err)
 	}
 	return nil, failed
 }
@@ -87,11 +102,25 @@ func (c *Client) firstScopes(challenge oauth.Challenge, s *Server) oauth.Scopes 
 	if err != nil || len(scopes) == 0 {
 		text, scopes = "ask for no scope in particular", nil
 	}
-	if len(scopes) > 0 && slices.Contains(s.Metadata.ScopesSupported, oauth.ScopeOfflineAccess) {
+	if len(scopes) > 0 && !c.cfg.Alone && s.listsOffline() {
 		scopes = scopes.Or(oauth.Scopes{oauth.ScopeOfflineAccess})
 	}
+	scopes = s.askable(scopes)
 	c.step(Step{Kind: StepDecide, Text: strings.TrimSpace(text + " " + scopes.String()), Rule: "CLI-11"})
 	return scopes
+}
+
+func (s *Server) listsOffline() bool {
+	return slices.Contains(s.Metadata.ScopesSupported, oauth.ScopeOfflineAccess)
+}
+
+// askable leaves offline_access out where the server does not list it, whoever
+// named it (CLI-21).
+func (s *Server) askable(scopes oauth.Scopes) oauth.Scopes {
+	if s.listsOffline() {
+		return scopes
+	}
+	return scopes.Without(oauth.Scopes{oauth.ScopeOfflineAccess})
 }
 
 // resourceMetadata reads the document that the challenge points to, else the one
@@ -184,18 +213,44 @@ func (c *Client) serverMetadata(ctx context.Context, target, issuer string) (*oa
 	if err := c.check("CLI-04", "the metadata names exactly the issuer that was asked", err); err != nil {
 		return nil, err
 	}
-	if !slices.Contains(m.CodeChallengeMethodsSupported, "S256") {
+	if !slices.Contains(m.CodeChallengeMethodsSupported, "S256") && c.browses() {
 		err = fmt.Errorf("%s does not advertise PKCE with S256", issuer)
 	}
 	if err := c.check("CLI-05", "the authorization server advertises PKCE with S256", err); err != nil {
 		return nil, err
 	}
-	for name, endpoint := range map[string]string{"authorization_endpoint": m.AuthorizationEndpoint, "token_endpoint": m.TokenEndpoint} {
-		if err := checkEndpoint(c.vantage(target, issuer), endpoint); err != nil {
-			return nil, c.check("CLI-19", "the "+name+" is an https URL", fmt.Errorf("%s of %s: %w", name, issuer, err))
-		}
+	if err := c.checkEndpoints(target, &m); err != nil {
+		return nil, err
 	}
 	return &m, nil
+}
+
+// browses reports whether sign-ins are those of a browser, with a code.
+func (c *Client) browses() bool { return !c.cfg.Alone && c.cfg.Device == nil }
+
+// checkEndpoints checks every address of the server that the client may send
+// something to (CLI-23).
+func (c *Client) checkEndpoints(target string, m *oauth.ServerMetadata) error {
+	for _, e := range []struct {
+		name, address string
+		needed        bool
+	}{
+		{"authorization_endpoint", m.AuthorizationEndpoint, c.browses()},
+		{"token_endpoint", m.TokenEndpoint, true},
+		{"pushed_authorization_request_endpoint", m.PushedRequestEndpoint, false},
+		{"device_authorization_endpoint", m.DeviceEndpoint, false},
+		{"revocation_endpoint", m.RevocationEndpoint, false},
+		{"registration_endpoint", m.RegistrationEndpoint, false},
+		{"challenge_endpoint", m.ChallengeEndpoint, false},
+	} {
+		if e.address == "" && !e.needed {
+			continue
+		}
+		if err := checkEndpoint(c.vantage(target, m.Issuer), e.address); err != nil {
+			return c.check("CLI-19", "the "+e.name+" is an https URL", fmt.Errorf("%s of %s: %w", e.name, m.Issuer, err))
+		}
+	}
+	return nil
 }
 
 // vantage returns where to judge an authorization server's addresses from: the
@@ -207,9 +262,10 @@ func (c *Client) vantage(target, issuer string) string {
 	return target
 }
 
-// bearerChallenge returns the Bearer challenge of a response, or an empty one. A
+// tokenChallenge returns the challenge of a response that is about access tokens,
+// Bearer or DPoP, or an empty one: of several the first that says what is wrong. A
 // header that cannot be read counts as absent.
-func bearerChallenge(resp *http.Response) oauth.Challenge {
+func tokenChallenge(resp *http.Response) oauth.Challenge {
 	if resp.StatusCode != http.StatusUnauthorized && resp.StatusCode != http.StatusForbidden {
 		return oauth.Challenge{}
 	}
@@ -217,10 +273,14 @@ func bearerChallenge(resp *http.Response) oauth.Challenge {
 	if err != nil {
 		return oauth.Challenge{}
 	}
+	var out oauth.Challenge
 	for _, ch := range all {
-		if strings.EqualFold(ch.Scheme, "Bearer") {
-			return ch
+		if !strings.EqualFold(ch.Scheme, oauth.TokenBearer) && !strings.EqualFold(ch.Scheme, oauth.TokenDPoP) {
+			continue
+		}
+		if out.Scheme == "" || out.Get("error") == "" && ch.Get("error") != "" {
+			out = ch
 		}
 	}
-	return oauth.Challenge{}
+	return out
 }

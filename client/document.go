@@ -34,6 +34,7 @@ type Document struct {
 	SigningAlg      string          `json:"token_endpoint_auth_signing_alg,omitempty"`
 	JWKSURI         string          `json:"jwks_uri,omitempty"`
 	JWKS            json.RawMessage `json:"jwks,omitempty"`
+	DPoPBound       bool            `json:"dpop_bound_access_tokens,omitempty"` // servers then refuse token requests without a proof
 	Contacts        []string        `json:"contacts,omitempty"`
 	SoftwareID      string          `json:"software_id,omitempty"`
 	SoftwareVersion string          `json:"software_version,omitempty"`
@@ -47,17 +48,27 @@ func (c *Client) Document(name string) Document {
 		ClientID:        c.cfg.ID,
 		ClientName:      name,
 		ApplicationType: "native",
-		RedirectURIs:    []string{c.cfg.Redirect},
-		GrantTypes:      []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken},
-		ResponseTypes:   []string{"code"},
 		AuthMethod:      c.cfg.Methods[0],
+		DPoPBound:       c.cfg.DPoP == DPoPAlways,
+	}
+	switch {
+	case c.cfg.Alone:
+		d.GrantTypes = []string{oauth.GrantClientCredentials}
+	case c.cfg.Device != nil:
+		d.GrantTypes = []string{oauth.GrantDeviceCode, oauth.GrantRefreshToken}
+	default:
+		d.RedirectURIs = []string{c.cfg.Redirect}
+		d.GrantTypes = []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}
+		d.ResponseTypes = []string{"code"}
 	}
 	if len(c.cfg.Methods) > 1 {
 		d.AuthMethods = c.cfg.Methods
 	}
 	if slices.Contains(c.cfg.Methods, oauth.MethodPrivateKeyJWT) {
 		d.AuthMethod, d.SigningAlg = oauth.MethodPrivateKeyJWT, c.cfg.Key.Algorithm()
-		d.JWKS, _ = PublicKeys(c.cfg.Key) // the key is there: New saw to it
+	}
+	if !c.cfg.Key.IsZero() && !slices.Equal(c.cfg.Methods, []string{oauth.MethodNone}) {
+		d.JWKS, _ = PublicKeys(c.cfg.Key)
 	}
 	return d
 }
@@ -128,7 +139,7 @@ func (d Document) checkRedirects() error {
 func (d Document) checkMethods() error {
 	for _, m := range append([]string{d.AuthMethod}, d.AuthMethods...) {
 		switch m {
-		case "", oauth.MethodNone, oauth.MethodPrivateKeyJWT:
+		case "", oauth.MethodNone, oauth.MethodPrivateKeyJWT, oauth.MethodAttestation, oauth.MethodAttestationDPoP:
 		default:
 			return fmt.Errorf("method %q: a client with a document has no secret; use %s or %s", m, oauth.MethodNone, oauth.MethodPrivateKeyJWT)
 		}

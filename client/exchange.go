@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,7 +29,7 @@ type statusError struct {
 func (e *statusError) Error() string { return fmt.Sprintf("%s answered %d", e.place, e.status) }
 
 func (c *Client) getJSON(ctx context.Context, text, place string, into any) error {
-	resp, err := c.do(ctx, text, http.MethodGet, place, nil)
+	resp, err := c.do(ctx, question{text: text, method: http.MethodGet, place: place})
 	if err != nil {
 		return err
 	}
@@ -46,26 +47,41 @@ func (c *Client) getJSON(ctx context.Context, text, place string, into any) erro
 	return nil
 }
 
-// do sends one request of discovery or sign-in, without redirects, and tells it.
-func (c *Client) do(ctx context.Context, text, method, place string, form url.Values) (*http.Response, error) {
+// question is one request of discovery or sign-in.
+type question struct {
+	text   string // for the trace
+	method string
+	place  string
+	form   url.Values  // the body, or
+	json   []byte      // the body
+	header http.Header // beside those of every request
+}
+
+// do sends a question, without redirects, and tells it.
+func (c *Client) do(ctx context.Context, q question) (*http.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	var body io.Reader
-	if form != nil {
-		body = strings.NewReader(form.Encode())
+	content := ""
+	switch {
+	case q.form != nil:
+		body, content = strings.NewReader(q.form.Encode()), "application/x-www-form-urlencoded"
+	case q.json != nil:
+		body, content = bytes.NewReader(q.json), "application/json"
 	}
-	req, err := http.NewRequestWithContext(ctx, method, place, body)
+	req, err := http.NewRequestWithContext(ctx, q.method, q.place, body)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
+	maps.Copy(req.Header, q.header)
 	req.Header.Set("Accept", "application/json")
-	if form != nil {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if content != "" {
+		req.Header.Set("Content-Type", content)
 	}
-	to, _, _ := strings.Cut(place, "?")
-	s := Step{Kind: StepAsk, To: to, Text: text}
-	for _, name := range slices.Sorted(maps.Keys(form)) {
-		s.Sent = append(s.Sent, redact([]string{name, form.Get(name)})...)
+	to, _, _ := strings.Cut(q.place, "?")
+	s := Step{Kind: StepAsk, To: to, Text: q.text}
+	for _, name := range slices.Sorted(maps.Keys(q.form)) {
+		s.Sent = append(s.Sent, redact([]string{name, q.form.Get(name)})...)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

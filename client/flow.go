@@ -18,6 +18,9 @@ type Flow struct {
 
 	client   *Client
 	server   *Server
+	standing standing
+	key      Key  // of this installation; zero where it is not needed
+	bound    bool // the tokens will be bound to key
 	redirect string
 	scopes   oauth.Scopes
 	state    string
@@ -25,14 +28,32 @@ type Flow struct {
 	done     atomic.Bool
 }
 
-// Begin prepares a sign-in at the server. redirect is the redirect URI exactly
-// as it will be used; scopes may be nil for the server's first scopes. Issuer,
-// verifier and state are recorded in the Flow before anybody is redirected.
-func (c *Client) Begin(s *Server, redirect string, scopes oauth.Scopes) (*Flow, error) {
+// Begin prepares a sign-in at the server, and pushes the request there if the
+// server takes that. redirect is the redirect URI exactly as it will be used;
+// scopes may be nil for the server's first scopes. Issuer, verifier and state are
+// recorded in the Flow before anybody is redirected.
+func (c *Client) Begin(ctx context.Context, s *Server, redirect string, scopes oauth.Scopes) (*Flow, error) {
+	f, err := c.begin(ctx, s, redirect, scopes)
+	if err != nil {
+		return nil, fmt.Errorf("begin sign-in: %w", err)
+	}
+	return f, nil
+}
+
+func (c *Client) begin(ctx context.Context, s *Server, redirect string, scopes oauth.Scopes) (*Flow, error) {
 	if scopes == nil {
 		scopes = s.Scopes
 	}
+	scopes = s.askable(scopes)
 	f := &Flow{client: c, server: s, redirect: redirect, scopes: scopes, state: oauth.RandomToken(32), verifier: oauth.NewVerifier()}
+	var err error
+	if f.standing, err = c.standing(ctx, s.Issuer, s.ClientID); err != nil {
+		return nil, err
+	}
+	var method string
+	if f.key, f.bound, method, err = c.keyFor(ctx, s, f.standing); err != nil {
+		return nil, err
+	}
 	pairs := []string{
 		"response_type", "code",
 		"client_id", s.ClientID,
@@ -43,9 +64,15 @@ func (c *Client) Begin(s *Server, redirect string, scopes oauth.Scopes) (*Flow, 
 		"code_challenge_method", "S256",
 		"resource", s.Resource,
 	}
+	if f.bound && method != oauth.MethodAttestationDPoP {
+		pairs = append(pairs, "dpop_jkt", f.key.private.Public().Thumbprint())
+	}
+	if pairs, err = c.push(ctx, f, pairs); err != nil {
+		return nil, err
+	}
 	f.URL = oauth.AppendQuery(s.Metadata.AuthorizationEndpoint, pairs...)
 	if err := c.check("CLI-19", "the address for the browser is https, or this computer", checkOpen(f.URL)); err != nil {
-		return nil, fmt.Errorf("begin sign-in: %w", err)
+		return nil, err
 	}
 	c.step(Step{Kind: StepUser, To: s.Metadata.AuthorizationEndpoint, Text: "send the user's browser to the authorization server", Sent: redact(pairs)})
 	return f, nil

@@ -31,15 +31,6 @@ func (c *Client) SignIn(ctx context.Context, resource string, scopes ...string) 
 	return c.signIn(ctx, target, s, s.Scopes.Or(scopes))
 }
 
-// SignOut forgets the grant for a resource on this computer.
-func (c *Client) SignOut(ctx context.Context, resource string) error {
-	target, err := canonical(resource)
-	if err != nil {
-		return fmt.Errorf("sign out at %s: %w", resource, err)
-	}
-	return c.cfg.Store.Update(ctx, target, func(*Grant) (*Grant, error) { return nil, nil })
-}
-
 // lock lets one sign-in at a resource run at a time and returns the unlocking.
 func (c *Client) lock(ctx context.Context, target string) (unlock func(), err error) {
 	c.mu.Lock()
@@ -57,8 +48,10 @@ func (c *Client) lock(ctx context.Context, target string) (unlock func(), err er
 	}
 }
 
-// signIn runs the browser flow. The caller holds the resource's lock.
+// signIn gets a new grant and stores it: from the user in a browser here or on
+// another device, or from the server alone. The caller holds the resource's lock.
 func (c *Client) signIn(ctx context.Context, target string, s *Server, scopes oauth.Scopes) (*Grant, error) {
+	scopes = s.askable(scopes)
 	old, err := c.cfg.Store.Load(ctx, target)
 	if err != nil {
 		return nil, err
@@ -72,14 +65,34 @@ func (c *Client) signIn(ctx context.Context, target string, s *Server, scopes oa
 			return nil, fmt.Errorf("%w: %w", ErrSignIn, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Wait)
-	defer cancel()
+	if c.cfg.Wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.cfg.Wait)
+		defer cancel()
+	}
+	if c.browses() {
+		return c.browse(ctx, target, s, scopes)
+	}
+	var g *Grant
+	if c.cfg.Alone {
+		g, err = c.actAlone(ctx, s, scopes)
+	} else {
+		g, err = c.connect(ctx, s, scopes)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sign in at %s: %w", s.Issuer, err)
+	}
+	return g, c.cfg.Store.Update(ctx, target, func(*Grant) (*Grant, error) { return g, nil })
+}
+
+// browse runs the browser flow.
+func (c *Client) browse(ctx context.Context, target string, s *Server, scopes oauth.Scopes) (*Grant, error) {
 	l, err := listen(c.cfg.Redirect)
 	if err != nil {
 		return nil, err
 	}
 	defer l.close()
-	f, err := c.Begin(s, l.redirect, scopes)
+	f, err := c.Begin(ctx, s, l.redirect, scopes)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +125,7 @@ func (c *Client) belongs(g *Grant, s *Server) bool {
 func (c *Client) current(ctx context.Context, target, used string) (*Grant, error) {
 	usable := func(g *Grant) bool { return g.fresh(c.cfg.Now()) && g.AccessToken != used }
 	g, err := c.cfg.Store.Load(ctx, target)
-	if err != nil || g == nil || g.AccessToken == "" || !c.mine(g) {
+	if err != nil || g == nil || g.AccessToken == "" || !c.mine(ctx, g) {
 		return nil, err
 	}
 	if usable(g) {
@@ -148,7 +161,7 @@ const renewTimeout = time.Minute
 // renew replaces the grant that is not usable any more, unless somebody else did.
 func (c *Client) renew(ctx context.Context, target string, usable func(*Grant) bool) (out *Grant, err error) {
 	err = c.cfg.Store.Update(ctx, target, func(old *Grant) (*Grant, error) {
-		if old == nil || !c.mine(old) {
+		if old == nil || !c.mine(ctx, old) {
 			return old, nil
 		}
 		if usable(old) {
@@ -169,8 +182,9 @@ func (c *Client) renew(ctx context.Context, target string, usable func(*Grant) b
 
 // mine reports whether a stored grant was made under a name of this client
 // (CLI-13).
-func (c *Client) mine(g *Grant) bool {
-	return g.ClientID == c.cfg.ID || g.ClientID == c.cfg.Registered[g.Issuer]
+func (c *Client) mine(ctx context.Context, g *Grant) bool {
+	_, err := c.standing(ctx, g.Issuer, g.ClientID)
+	return err == nil
 }
 
 // TokenSource returns the resource's tokens for programs that are built on
@@ -199,6 +213,9 @@ func (s *source) Token() (*oauth2.Token, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if g.bound() {
+		return nil, errors.New("the token is bound to a key and useless without a proof for each request: use HTTPClient")
 	}
 	return &oauth2.Token{AccessToken: g.AccessToken, TokenType: "Bearer", Expiry: g.Expires}, nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +26,16 @@ type Grant struct {
 	AccessToken  string       `json:"access_token"`
 	RefreshToken string       `json:"refresh_token,omitempty"`
 	Expires      time.Time    `json:"expires,omitzero"` // zero: the server did not say
+
+	// TokenType is Bearer or DPoP; "" is Bearer. ProofKey is the private JWK that
+	// DPoP tokens are bound to, and that an attestation names.
+	TokenType string          `json:"token_type,omitempty"`
+	ProofKey  json.RawMessage `json:"proof_key,omitempty"`
+
+	// What an authorization server gave the client that registered itself there: it
+	// stands in a Grant without tokens, under a key of its own.
+	Method string `json:"method,omitempty"`
+	Secret string `json:"secret,omitempty"`
 }
 
 // String describes the grant without its tokens.
@@ -53,8 +62,13 @@ func (c *Client) redeem(ctx context.Context, f *Flow, code string) (*Grant, erro
 		"code_verifier": {f.verifier},
 		"resource":      {f.server.Resource},
 	}
-	g := &Grant{Resource: f.server.Resource, Issuer: f.server.Issuer, ClientID: f.server.ClientID, Asked: f.scopes, Scopes: f.scopes}
-	return c.tokens(ctx, "redeem the code for tokens", &f.server.Metadata, form, g)
+	g, err := f.server.grant(f.scopes, f.key)
+	if err != nil {
+		return nil, err
+	}
+	return c.tokens(ctx, request{
+		text: "redeem the code for tokens", server: &f.server.Metadata, client: f.standing, form: form, key: f.key, bound: f.bound,
+	}, g)
 }
 
 // refreshGrant asks the issuer of the grant, and nobody else, for new tokens. An
@@ -72,63 +86,47 @@ func (c *Client) refreshGrant(ctx context.Context, g *Grant) (*Grant, error) {
 		"refresh_token": {g.RefreshToken},
 		"resource":      {g.Resource},
 	}
+	r, err := c.asGrant(ctx, g, m)
+	if err != nil {
+		return nil, err
+	}
+	r.text, r.form = "refresh the token", form
 	next := *g
-	out, err := c.tokens(ctx, "refresh the token", m, form, &next)
-	if e, ok := errors.AsType[*ServerError](err); ok && e.Code == oauth.InvalidGrant {
+	out, err := c.tokens(ctx, r, &next)
+	if e, ok := errors.AsType[*ServerError](err); ok && (e.Code == oauth.InvalidGrant || e.Code == oauth.InvalidClient && r.client.dynamic) {
 		return nil, fmt.Errorf("%w: %w", ErrSignIn, err)
 	}
 	return out, err
 }
 
-// tokens sends a token request and puts the answer into g. The client stands in
-// the body, never in an Authorization header (CLI-15).
-func (c *Client) tokens(ctx context.Context, text string, m *oauth.ServerMetadata, form url.Values, g *Grant) (*Grant, error) {
-	form.Set("client_id", g.ClientID)
-	method, err := c.method(m)
+// tokens sends a token request and puts the answer into g.
+func (c *Client) tokens(ctx context.Context, r request, g *Grant) (*Grant, error) {
+	r.place = r.server.TokenEndpoint
+	a, err := c.post(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if method == oauth.MethodPrivateKeyJWT {
-		assertion, err := c.assertion(g.ClientID, m.Issuer)
-		if err != nil {
-			return nil, err
+	if a.status != http.StatusOK {
+		err := a.refused("token endpoint")
+		if e, ok := errors.AsType[*ServerError](err); ok && e.Code == oauth.InvalidClient && r.client.dynamic {
+			err = errors.Join(err, c.unregister(ctx, r.client, g.Issuer)) // the next sign-in registers anew
 		}
-		form.Set("client_assertion_type", oauth.AssertionTypeJWT)
-		form.Set("client_assertion", assertion)
-	}
-	resp, err := c.do(ctx, text, http.MethodPost, m.TokenEndpoint, form)
-	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
-	raw, err := readBounded(resp.Body)
-	if err != nil {
-		return nil, fmt.Errorf("read the token response: %w", err)
+	wanted := oauth.TokenBearer
+	if r.bound {
+		wanted = oauth.TokenDPoP
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, tokenRefusal(resp.StatusCode, raw)
-	}
-	if err := c.check("CLI-26", "the token response holds a bearer token", g.read(raw, c.cfg.Now())); err != nil {
+	if err := c.check("CLI-26", "the token response holds a token of type "+wanted, g.read(a.body, wanted, c.cfg.Now())); err != nil {
 		return nil, err
 	}
 	return g, nil
 }
 
-func tokenRefusal(status int, raw []byte) error {
-	var refusal struct {
-		Code        oauth.Code `json:"error"`
-		Description string     `json:"error_description"`
-	}
-	if json.Unmarshal(raw, &refusal) != nil || refusal.Code == "" {
-		return fmt.Errorf("the token endpoint answered %d without an OAuth error", status)
-	}
-	return &ServerError{Code: refusal.Code, Description: refusal.Description, Status: status}
-}
-
 // read takes over a token response. Members that are not known are ignored, and
 // what is absent stays as it was: the scopes, and the refresh token of a server
 // that does not rotate.
-func (g *Grant) read(raw []byte, now time.Time) error {
+func (g *Grant) read(raw []byte, wanted string, now time.Time) error {
 	var t struct {
 		AccessToken  string      `json:"access_token"`
 		TokenType    string      `json:"token_type"`
@@ -142,8 +140,11 @@ func (g *Grant) read(raw []byte, now time.Time) error {
 	if t.AccessToken == "" || strings.ContainsFunc(t.AccessToken, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return errors.New("the token response holds no usable access token")
 	}
-	if !strings.EqualFold(t.TokenType, "Bearer") {
-		return fmt.Errorf("the token type %q is not Bearer", t.TokenType)
+	if !strings.EqualFold(t.TokenType, wanted) {
+		return fmt.Errorf("the token type %q is not %s", t.TokenType, wanted)
+	}
+	if g.TokenType = ""; wanted != oauth.TokenBearer {
+		g.TokenType = wanted
 	}
 	g.AccessToken, g.Expires = t.AccessToken, time.Time{}
 	if s, err := strconv.ParseFloat(t.ExpiresIn.String(), 64); err == nil && s > 0 {
@@ -160,43 +161,4 @@ func (g *Grant) read(raw []byte, now time.Time) error {
 		g.Scopes = scopes
 	}
 	return nil
-}
-
-// method chooses how the client authenticates: what its document and the server
-// have in common, private_key_jwt before none (CLI-17). A server that forgets to
-// list none is still offered it; no secret is ever sent.
-func (c *Client) method(m *oauth.ServerMetadata) (string, error) {
-	theirs := m.TokenAuthMethods
-	common := func(method string) bool {
-		return slices.Contains(c.cfg.Methods, method) && (len(theirs) == 0 || slices.Contains(theirs, method))
-	}
-	algs := m.TokenAuthSigningAlgs
-	switch {
-	case common(oauth.MethodPrivateKeyJWT) && (len(algs) == 0 || slices.Contains(algs, c.cfg.Key.Algorithm())):
-		c.step(Step{Kind: StepDecide, Text: "prove the client with its key (private_key_jwt)", Rule: "CLI-17"})
-		return oauth.MethodPrivateKeyJWT, nil
-	case slices.Contains(c.cfg.Methods, oauth.MethodNone):
-		c.step(Step{Kind: StepDecide, Text: "send the client_id without proof (none)", Rule: "CLI-15"})
-		return oauth.MethodNone, nil
-	}
-	return "", fmt.Errorf("no authentication method in common: the client has %q with %q, %s offers %q with %q",
-		c.cfg.Methods, c.cfg.Key.Algorithm(), m.Issuer, theirs, algs)
-}
-
-// assertionLife is how long an assertion is good; it is used at once.
-const assertionLife = time.Minute
-
-// assertion signs a fresh statement for one request. Its only audience is the
-// issuer whose metadata was verified, whatever token endpoint that names: at
-// another server it is worth nothing (CLI-16).
-func (c *Client) assertion(clientID, issuer string) (string, error) {
-	now := c.cfg.Now()
-	return c.cfg.Key.private.Sign(oauth.TypClientAssertion, struct {
-		Iss string `json:"iss"`
-		Sub string `json:"sub"`
-		Aud string `json:"aud"`
-		JTI string `json:"jti"`
-		Iat int64  `json:"iat"`
-		Exp int64  `json:"exp"`
-	}{clientID, clientID, issuer, oauth.RandomToken(16), now.Unix(), now.Add(assertionLife).Unix()})
 }

@@ -47,7 +47,7 @@ func (c *Client) check(rule, text string, err error) error {
 	return err
 }
 
-var secrets = []string{"code", "code_verifier", "state", "refresh_token", "client_assertion", "access_token"}
+var secrets = []string{"code", "code_verifier", "state", "refresh_token", "client_assertion", "client_secret", "access_token", "device_code", "token"}
 
 func redact(pairs []string) []oauth.Param {
 	var out []oauth.Param

@@ -43,7 +43,7 @@ type Transport struct {
 const (
 	maxStepUps = 2       // for one operation, until one of them helps
 	maxSignIns = 2       // after 401 answers, until one of them helps
-	maxSends   = 4       // of one request
+	maxSends   = 5       // of one request: a nonce, a refresh, a sign-in, a step-up
 	maxReplay  = 1 << 20 // largest body of unknown origin that is kept for a repetition
 	maxStepped = 1024    // operations whose failures are remembered
 )
@@ -57,7 +57,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !within(t.target, req.URL) || req.Header.Get("Authorization") != "" {
 		return t.base.RoundTrip(req) // not ours: no token, no reaction
 	}
-	req, replay, err := replayable(req)
+	req, replay, err := replayable(req, t.client.cfg.ContentDigest && req.Method == http.MethodPost)
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +91,7 @@ type attempt struct {
 	replay    func() (io.ReadCloser, error) // nil: the body can be sent only once
 	refreshed bool                          // after a 401
 	signedIn  bool                          // after a 401
+	nonced    bool                          // after a 401 that gave a nonce
 }
 
 func (a *attempt) send(g *Grant) (*http.Response, error) {
@@ -103,16 +104,35 @@ func (a *attempt) send(g *Grant) (*http.Response, error) {
 		out.Body = body
 	}
 	if g != nil {
-		out.Header.Set("Authorization", "Bearer "+g.AccessToken)
+		if err := a.authorize(out, g); err != nil {
+			closeBody(out)
+			return nil, fmt.Errorf("call resource: %w", err)
+		}
 	}
-	return a.base.RoundTrip(out)
+	resp, err := a.base.RoundTrip(out)
+	if err == nil {
+		a.client.hear(a.target, resp.Header)
+	}
+	return resp, err
 }
 
 // react returns the grant with which to repeat the request, or nil when resp is
 // the answer. A refusal is met with each remedy once.
 func (a *attempt) react(resp *http.Response, g *Grant) (*Grant, error) {
-	ctx, challenge := a.req.Context(), bearerChallenge(resp)
+	ctx, challenge := a.req.Context(), tokenChallenge(resp)
 	a.tell(resp, challenge)
+	if resp.StatusCode == http.StatusUnauthorized && g != nil && g.bound() {
+		switch oauth.Code(challenge.Get("error")) {
+		case oauth.UseDPoPNonce: // once; the token is not what is wrong
+			if a.nonced || resp.Header.Get(headerNonce) == "" {
+				return nil, nil
+			}
+			a.nonced = true
+			return g, nil
+		case oauth.InvalidDPoPProof:
+			return nil, nil
+		}
+	}
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:
 		used := ""
@@ -169,7 +189,7 @@ func (c *Client) signInOnce(ctx context.Context, target, used string, challenge 
 		return nil, err
 	}
 	defer unlock()
-	if g, err := c.cfg.Store.Load(ctx, target); err == nil && g.fresh(c.cfg.Now()) && g.AccessToken != used && c.mine(g) {
+	if g, err := c.cfg.Store.Load(ctx, target); err == nil && g.fresh(c.cfg.Now()) && g.AccessToken != used && c.mine(ctx, g) {
 		return g, nil
 	}
 	var s *Server
@@ -201,7 +221,7 @@ func (c *Client) stepUp(ctx context.Context, target string, g *Grant, challenge 
 		return nil, err
 	}
 	defer unlock()
-	if now, err := c.cfg.Store.Load(ctx, target); err == nil && now.fresh(c.cfg.Now()) && now.AccessToken != g.AccessToken && c.mine(now) && now.Scopes.Covers(wanted) {
+	if now, err := c.cfg.Store.Load(ctx, target); err == nil && now.fresh(c.cfg.Now()) && now.AccessToken != g.AccessToken && c.mine(ctx, now) && now.Scopes.Covers(wanted) {
 		return now, nil // another request has just done it
 	}
 	if !c.mayStepUp(target + " " + op) {
@@ -286,8 +306,9 @@ func operation(req *http.Request, replay func() (io.ReadCloser, error)) string {
 }
 
 // replayable returns a request and a way to get its body again and again, or nil
-// when the body can be sent only once.
-func replayable(req *http.Request) (*http.Request, func() (io.ReadCloser, error), error) {
+// when the body can be sent only once. digest says that it has to be known before
+// it is sent.
+func replayable(req *http.Request, digest bool) (*http.Request, func() (io.ReadCloser, error), error) {
 	none := func() (io.ReadCloser, error) { return http.NoBody, nil }
 	switch {
 	case req.Body == nil || req.Body == http.NoBody:
@@ -295,6 +316,8 @@ func replayable(req *http.Request) (*http.Request, func() (io.ReadCloser, error)
 	case req.GetBody != nil:
 		req.Body.Close()
 		return req, req.GetBody, nil
+	case digest:
+		return buffered(req)
 	case req.ContentLength <= 0 || req.ContentLength > maxReplay: // 0 with a body is: not known
 		return req, nil, nil
 	}

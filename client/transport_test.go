@@ -311,7 +311,7 @@ func TestStepUp(t *testing.T) {
 		g, _ := w.c.cfg.Store.Load(t.Context(), w.target())
 		for _, header := range []string{`Bearer error="insufficient_scope", scope="read"`, `Bearer error="insufficient_scope"`, `Bearer error="insufficient_scope", scope="\""`} {
 			resp := &http.Response{StatusCode: 403, Header: http.Header{"Www-Authenticate": {header}}}
-			if next, err := w.c.stepUp(t.Context(), w.target(), g, bearerChallenge(resp), "op"); next != nil || err != nil {
+			if next, err := w.c.stepUp(t.Context(), w.target(), g, tokenChallenge(resp), "op"); next != nil || err != nil {
 				t.Error(header, next, err)
 			}
 		}

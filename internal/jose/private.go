@@ -22,6 +22,7 @@ import (
 type Private struct {
 	key    Key
 	signer crypto.Signer
+	name   string // of the algorithm in headers; "" is ours
 }
 
 // Generate makes a key for one of Algorithms: P-256, Ed25519, or RSA with 2048
@@ -65,6 +66,24 @@ func (p Private) KID() string { return p.key.kid }
 // Algorithm returns the one algorithm the key signs with.
 func (p Private) Algorithm() string { return p.key.alg }
 
+// Called returns the key under another name of its algorithm, for readers that
+// know only that one: Ed25519 in place of EdDSA (RFC 9864). Any other name
+// changes nothing.
+func (p Private) Called(name string) Private {
+	if Canonical(name) == p.key.alg {
+		p.name = name
+	}
+	return p
+}
+
+// algorithm returns the name of the algorithm for a header.
+func (p Private) algorithm() string {
+	if p.name != "" {
+		return p.name
+	}
+	return p.key.alg
+}
+
 // String names the key and tells nothing of its secret.
 func (p Private) String() string { return "private key " + p.key.kid }
 
@@ -78,7 +97,7 @@ func (p Private) Sign(typ string, claims any) (string, error) {
 		Alg string `json:"alg"`
 		KID string `json:"kid"`
 		Typ string `json:"typ,omitempty"`
-	}{p.key.alg, p.key.kid, typ}, claims)
+	}{p.algorithm(), p.key.kid, typ}, claims)
 }
 
 // SignProof returns claims as a DPoP proof: a compact JWS whose header holds typ,
@@ -93,7 +112,7 @@ func (p Private) SignProof(claims any) (string, error) {
 		Typ string          `json:"typ"`
 		Alg string          `json:"alg"`
 		JWK json.RawMessage `json:"jwk"`
-	}{oauth.TypDPoP, p.key.alg, public}, claims)
+	}{oauth.TypDPoP, p.algorithm(), public}, claims)
 }
 
 func (p Private) seal(header, claims any) (string, error) {

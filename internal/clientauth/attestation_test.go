@@ -401,6 +401,12 @@ func TestCombinedMode(t *testing.T) {
 		_, _, err := h.send(t, with(generate(t, jose.ES256), m{"nonce": nonce}))
 		h.uniform(t, err, "ATT-10")
 	})
+	t.Run("ATT-01 two proofs of possession do not become none", func(t *testing.T) {
+		a := with(h.instance, m{"nonce": nonce})
+		a.pops = []string{h.pop(t, nil), h.pop(t, nil)}
+		_, _, err := h.send(t, a)
+		h.uniform(t, err, "ATT-01")
+	})
 	t.Run("ATT-10 a client that has only the other mode", func(t *testing.T) {
 		h.people.clients[native].AuthMethods = []string{oauth.MethodAttestation}
 		_, _, err := h.send(t, with(h.instance, m{"nonce": nonce}))

@@ -302,6 +302,9 @@ func (c *Config) check() error {
 	if err := c.Device.check(); err != nil {
 		return err
 	}
+	if err := c.checkStore(); err != nil {
+		return err
+	}
 	set, err := c.PolicySet()
 	if err != nil {
 		return err

@@ -21,6 +21,17 @@ import (
 // shared reports whether there may be other replicas.
 func (c *Config) shared() bool { return store.Shared(c.Store) }
 
+// checkStore refuses an address that cannot be read.
+func (c *Config) checkStore() error {
+	if !c.shared() {
+		return nil
+	}
+	if err := store.CheckAddress(c.Store); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return nil
+}
+
 // rulebook is the part of a configuration that is published.
 type rulebook struct {
 	CIMD            bool             `yaml:"cimd"`

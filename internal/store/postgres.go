@@ -135,6 +135,9 @@ func migratePostgres(ctx context.Context, c pgx.ConnConfig, log *slog.Logger) (e
 	if _, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, int64(schemaLock)); err != nil {
 		return fmt.Errorf("lock the schema: %w", err)
 	}
+	if err := locksHold(ctx, db); err != nil {
+		return err
+	}
 	files, err := fs.Sub(migrations, "migrations/postgres")
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
@@ -178,6 +181,27 @@ func suits(ctx context.Context, conn *sql.Conn, log *slog.Logger) error {
 		log.Warn("store: the database server runs with fsync off: a crash of its machine can undo what was answered, such as a revocation")
 	}
 	return nil
+}
+
+// locksHold makes sure that the lock that was just taken keeps others out. There
+// are databases that speak like PostgreSQL and take advisory locks for nothing,
+// and on them two replicas would redeem one code.
+func locksHold(ctx context.Context, db *sql.DB) error {
+	var got bool
+	if err := db.QueryRowContext(ctx, `SELECT pg_try_advisory_lock($1)`, int64(schemaLock)).Scan(&got); err != nil {
+		return fmt.Errorf("try the lock of the schema: %w", err)
+	}
+	if got {
+		return errors.New("the advisory locks of this database keep nobody out: it takes PostgreSQL itself, without a pooler in between that shares connections")
+	}
+	return nil
+}
+
+// CheckAddress reports whether the address of a PostgreSQL database can be read.
+// Nothing is connected to.
+func CheckAddress(address string) error {
+	_, err := pgConfig(address)
+	return err
 }
 
 // pgBegin opens a transaction that writes. The isolation level is named because

@@ -95,6 +95,20 @@ func TestOpenPostgres(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	t.Run("locks that keep nobody out are found out", func(t *testing.T) {
+		address := database(t)
+		s := openAt(t, address)
+		if err := locksHold(t.Context(), s.writes); err == nil {
+			t.Error("nobody held the lock, and it was not noticed")
+		}
+		c := rawPG(t, address)
+		if _, err := c.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, int64(schemaLock)); err != nil {
+			t.Fatal(err)
+		}
+		if err := locksHold(t.Context(), s.writes); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("readers change nothing, and the bounds hold on every connection", func(t *testing.T) {
 		s := openPG(t)
 		if _, err := s.reads.Exec(`DELETE FROM users`); err == nil || !strings.Contains(err.Error(), "read-only") {

@@ -118,6 +118,8 @@ func (a *app) clientAdd() *cobra.Command {
 	cmd.Flags().StringSliceVar(&c.RedirectURIs, "redirect", nil, "redirect URI; repeat for more")
 	cmd.Flags().StringSliceVar(&c.GrantTypes, "grant", []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}, "grant types")
 	cmd.Flags().BoolVar(&secret, "secret", false, "make a client secret")
+	cmd.Flags().StringSliceVar(&c.PostLogoutRedirectURIs, "post-logout-redirect", nil, "where people may go after signing out here; repeat for more")
+	cmd.Flags().StringVar(&c.BackchannelLogoutURI, "backchannel-logout", "", "https URL that is told when a session has ended")
 	cmd.Flags().StringVar(&keys, "jwks", "", "file with the client's public keys (a JWK Set), for private_key_jwt")
 	return cmd
 }
@@ -159,6 +161,14 @@ func checkRegistration(c *store.Client) error {
 		if err := directory.CheckRedirect(u); err != nil {
 			return fmt.Errorf("--redirect %s: %w", u, err)
 		}
+	}
+	for _, u := range c.PostLogoutRedirectURIs {
+		if err := directory.CheckRedirect(u); err != nil {
+			return fmt.Errorf("--post-logout-redirect %s: %w", u, err)
+		}
+	}
+	if u := c.BackchannelLogoutURI; u != "" && !strings.HasPrefix(u, "https://") {
+		return fmt.Errorf("--backchannel-logout %s: it must be an https URL", u)
 	}
 	return nil
 }

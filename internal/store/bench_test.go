@@ -66,8 +66,13 @@ func BenchmarkFloor(b *testing.B) {
 }
 
 // BenchmarkRefresh is what the token endpoint does for one refresh.
-func BenchmarkRefresh(b *testing.B) {
-	s := open(b)
+func BenchmarkRefresh(b *testing.B) { refreshes(b, open(b)) }
+
+// BenchmarkRefreshPostgres is the same for one of several replicas.
+func BenchmarkRefreshPostgres(b *testing.B) { refreshes(b, openPG(b)) }
+
+func refreshes(b *testing.B, s *Store) {
+	b.Helper()
 	seed(b, s)
 	var families atomic.Int64
 	for i := range 64 {

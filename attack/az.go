@@ -46,7 +46,7 @@ func backs(id, code string, list ...[]string) row {
 func p(list ...string) []string { return list }
 
 var groupAZ = group{
-	name: "AZ",
+	name:    "AZ",
 	prepare: func(e *env) { e.vars["stranger"] = e.w.host("stranger.test").client("/c.json", nil) },
 	rows: []row{
 		{"AZ-01", func(t *trial) {

@@ -75,7 +75,7 @@ type options struct {
 	args    []string
 	addr    string  // "" is the address of as.test
 	twin    *server // shares key and database with another server
-	expect  string  // it must not start, and say this
+	storeAt string  // a database that is there, in place of a fresh one
 }
 
 // start starts a server with a database of its own.
@@ -101,6 +101,11 @@ func (w *world) start(o options) (*server, error) {
 		if raw, err = os.ReadFile(filepath.Join(o.twin.dir, "house.key")); err != nil {
 			return nil, err
 		}
+		if o.storeAt != "" {
+			s.store = o.storeAt
+		}
+	} else if o.storeAt != "" {
+		s.store = o.storeAt
 	} else if s.store, err = w.engine.database(s.dir, n); err != nil {
 		return nil, err
 	}

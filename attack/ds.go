@@ -88,7 +88,7 @@ func (t *trial) disk() int64 {
 }
 
 var groupDS = group{
-	name: "DS",
+	name:    "DS",
 	prepare: func(e *env) { e.vars["ada"] = e.s.newUser("ada") },
 	rows: []row{
 		{"DS-01", func(t *trial) {

@@ -71,7 +71,7 @@ func userCode() string {
 }
 
 var groupDV = group{
-	name: "DV",
+	name:    "DV",
 	options: options{changes: []string{"policy: {default: allow}", "policy: {default: allow, rules: [{host: tv.test, action: allow}, {host: radio.test, action: allow}]}"}},
 	prepare: func(e *env) {
 		grants := []string{"authorization_code", "refresh_token", deviceGrant}
@@ -302,7 +302,7 @@ func (t *trial) bound(k *key) reply {
 }
 
 var groupDP = group{
-	name: "DP",
+	name:    "DP",
 	prepare: func(e *env) { (&trial{env: e}).bound(newKey("ES256")) },
 	rows: []row{
 		{"DP-01", func(t *trial) {

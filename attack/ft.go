@@ -87,7 +87,7 @@ func (t *trial) life(what string, want time.Duration, header ...string) {
 }
 
 var groupFT = group{
-	name: "FT",
+	name:    "FT",
 	options: options{changes: []string{"allow_test_names: true}", "allow_test_names: true, timeout: 2s}", "", "sessions: {idle: 720h, absolute: 2000h}"}},
 	rows: []row{
 		{"FT-01", func(t *trial) {

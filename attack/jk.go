@@ -21,7 +21,7 @@ func (t *trial) refusedAssertion(k *keyed, what, assertion string) {
 }
 
 var groupJK = group{
-	name: "JK",
+	name:    "JK",
 	options: options{changes: []string{"", "sessions: {idle: 720h, absolute: 2000h}"}},
 	prepare: func(e *env) {
 		t := &trial{env: e}

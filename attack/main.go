@@ -95,7 +95,7 @@ func (w *world) runStore(name string, groups []group, rows map[string]bool) []ou
 	w.engine = sqlite{}
 	if name == "postgres" {
 		w.canary.allow(databaseAddr, 5432)
-		p, err := newPostgres(w.dir)
+		p, err := newPostgres(w.dir, databaseAddr)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "attack:", err)
 			var out []outcome

@@ -7,7 +7,7 @@ import (
 )
 
 var groupRF = group{
-	name: "RF",
+	name:    "RF",
 	options: options{changes: []string{"", "sessions: {idle: 720h, absolute: 2000h}"}},
 	prepare: func(e *env) {
 		e.vars["other"] = e.w.host("other.test").client("/c.json", m{"redirect_uris": []string{redirect}})

@@ -26,6 +26,8 @@ type protected struct {
 	clock  *clock
 	offset time.Duration
 	log    bytes.Buffer
+
+	stopped bool
 }
 
 func (w *world) protect(binary, addr, base string, offset time.Duration, args ...string) *protected {
@@ -38,6 +40,9 @@ func (w *world) protect(binary, addr, base string, offset time.Duration, args ..
 		panic(stop{"the guarded server: " + err.Error()})
 	}
 	g.cmd, g.clock = cmd, c
+	w.mu.Lock()
+	w.guards = append(w.guards, g)
+	w.mu.Unlock()
 	host, port, _ := net.SplitHostPort(addr)
 	n := 0
 	fmt.Sscan(port, &n)
@@ -55,6 +60,10 @@ func (w *world) protect(binary, addr, base string, offset time.Duration, args ..
 }
 
 func (g *protected) stop() {
+	if g.stopped {
+		return
+	}
+	g.stopped = true
 	g.cmd.Process.Kill()
 	g.cmd.Wait()
 	g.clock.close()

@@ -32,7 +32,7 @@ func (t *trial) still() {
 const formType = "application/x-www-form-urlencoded"
 
 var groupTK = group{
-	name: "TK",
+	name:    "TK",
 	options: options{changes: []string{"", "tokens: {code: 10m}"}},
 	prepare: func(e *env) {
 		e.vars["other"] = e.w.host("other.test").client("/c.json", m{"redirect_uris": []string{redirect}})

@@ -29,6 +29,7 @@ type world struct {
 	people  int
 	servers int
 	running []*server
+	guards  []*protected
 }
 
 // fetches returns how many connections reached document hosts.
@@ -45,9 +46,12 @@ func (w *world) fetches() int {
 // stopAll ends every server that still runs.
 func (w *world) stopAll() {
 	w.mu.Lock()
-	list := w.running
-	w.running = nil
+	list, guards := w.running, w.guards
+	w.running, w.guards = nil, nil
 	w.mu.Unlock()
+	for _, g := range guards {
+		g.stop()
+	}
 	for _, s := range list {
 		if s.process != nil && s.alive() {
 			s.kill()
@@ -70,25 +74,25 @@ func (sqlite) close()                               {}
 
 // postgres is a private cluster from Debian's packages.
 type postgres struct {
-	bin, dir string
+	bin, dir, addr string
 }
 
-func newPostgres(dir string) (*postgres, error) {
+func newPostgres(dir, addr string) (*postgres, error) {
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(found) == 0 {
 		return nil, fmt.Errorf("there is no PostgreSQL here (%v)", err)
 	}
-	p := &postgres{bin: filepath.Dir(found[len(found)-1]), dir: filepath.Join(dir, "pg")}
+	p := &postgres{bin: filepath.Dir(found[len(found)-1]), dir: filepath.Join(dir, "pg"), addr: addr}
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
 		return nil, err
 	}
-	if out, err := exec.Command("chown", "-R", "postgres", p.dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("chown", "-R", "postgres:", p.dir).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("chown: %w: %s", err, out)
 	}
-	if err := p.sh(p.bin+"/initdb", "-D", p.dir+"/data", "-U", "postgres", "-A", "trust", "--no-sync"); err != nil {
+	if err := p.sh(p.bin+"/initdb", "-D", p.dir+"/data", "-U", "postgres", "-A", "trust", "--no-sync", "--wal-segsize=1"); err != nil {
 		return nil, err
 	}
-	conf := fmt.Sprintf("\nlisten_addresses = '%s'\nport = 5432\nunix_socket_directories = '%s'\nmax_connections = 120\nshared_buffers = 64MB\nfsync = on\n", databaseAddr, p.dir)
+	conf := fmt.Sprintf("\nlisten_addresses = '%s'\nport = 5432\nunix_socket_directories = '%s'\nmax_connections = 120\nshared_buffers = 64MB\nfsync = on\nmax_wal_size = 16MB\nmin_wal_size = 2MB\n", addr, p.dir)
 	f, err := os.OpenFile(p.dir+"/data/postgresql.conf", os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return nil, err
@@ -159,7 +163,7 @@ func (p *postgres) database(_ string, n int) (string, error) {
 	if _, err := p.sql("postgres", "CREATE DATABASE "+name); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("postgres://postgres@%s:5432/%s?sslmode=disable", databaseAddr, name), nil
+	return fmt.Sprintf("postgres://postgres@%s:5432/%s?sslmode=disable", p.addr, name), nil
 }
 
 func (p *postgres) close() { p.control("stop", "-m", "immediate") }

@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -66,6 +65,16 @@ func New(t testing.TB, options string) *Server {
 	}
 	t.Cleanup(func() { s.stdin.Close() })
 	return s
+}
+
+// Start starts a cluster for a program that is not a test. It ends with stop, and
+// with the program at the latest. Without PostgreSQL the error is
+// exec.ErrNotFound.
+func Start(options string) (s *Server, stop func() error, err error) {
+	if s, err = start(options); err != nil {
+		return nil, nil, err
+	}
+	return s, s.stdin.Close, nil
 }
 
 // Database returns the address of a fresh database in the cluster of this test
@@ -230,7 +239,7 @@ func find() (string, error) {
 	if initdb, err := exec.LookPath("initdb"); err == nil {
 		return filepath.Dir(initdb), nil
 	}
-	return "", errors.New("no initdb in " + strings.Join([]string{"/usr/lib/postgresql/*/bin", "PATH"}, " or ") + ": scripts/need.sh initdb installs it")
+	return "", fmt.Errorf("no initdb in /usr/lib/postgresql/*/bin: scripts/need.sh initdb installs it: %w", exec.ErrNotFound)
 }
 
 // Exec runs a statement behind the back of whoever uses the database.

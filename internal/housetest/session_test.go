@@ -2,6 +2,8 @@ package housetest
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/netip"
@@ -126,6 +128,42 @@ func TestTheIDTokenAndUserinfoAgree(t *testing.T) {
 			t.Errorf("%d %s", u.Status, u.Raw)
 		}
 	})
+}
+
+func TestUserinfoWithABoundToken(t *testing.T) {
+	h := New(t)
+	key, other := newKey(t, jose.ES256), newKey(t, jose.ES256)
+	a := h.Post("/token", CodeForm(h.Person().Code(h.Authorize("scope", "openid mcp:read"))), h.proof(key, nil))
+	if !a.OK() || a.Str("token_type") != "DPoP" {
+		t.Fatalf("%d %s", a.Status, a.Raw)
+	}
+	token := a.Str("access_token")
+	hash := sha256.Sum256([]byte(token))
+	ath := base64.RawURLEncoding.EncodeToString(hash[:])
+	for _, c := range []struct {
+		name, scheme string
+		key          jose.Private
+		claims       members
+		status       int
+	}{
+		{"DPOP-05, OIDC-03 with its key", "DPoP", key, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath}, 200},
+		{"DPOP-05 with another key", "DPoP", other, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath}, 401},
+		{"DPOP-05 with a proof for another endpoint", "DPoP", key, members{"htm": "GET", "htu": Issuer + "/token", "ath": ath}, 401},
+		{"DPOP-05 with a proof for another token", "DPoP", key, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath[:42] + "A"}, 401},
+		{"DPOP-05 as a bearer token", "Bearer", key, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath}, 401},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, Issuer+"/userinfo", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", c.scheme+" "+token)
+			h.proof(c.key, c.claims)(req)
+			if u := h.Do(req); u.Status != c.status || (u.Str("sub") != "") != (c.status == 200) {
+				t.Errorf("%d %s %v", u.Status, u.Raw, u.Header)
+			}
+		})
+	}
 }
 
 func TestAClientSignsThePersonOut(t *testing.T) {

@@ -149,6 +149,28 @@ func TestDiscoverOrder(t *testing.T) {
 			t.Errorf("%+v, %v", s, err)
 		}
 	})
+	t.Run("CLI-21 whoever else names it: the caller, the resource, a challenge", func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.rs.meta.ScopesSupported = []string{"read", "offline_access"}
+		w.rs.challenge = `Bearer scope="read offline_access"`
+		for _, extra := range [][]string{nil, {"offline_access"}} {
+			if _, err := w.c.SignIn(t.Context(), w.target(), extra...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := w.c.Discover(t.Context(), w.target())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.c.Begin(t.Context(), s, redirectURI, oauth.Scopes{"read", "offline_access"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, q := range w.as.asked {
+			if q.Get("scope") != "read" {
+				t.Error(q.Get("scope"))
+			}
+		}
+	})
 }
 
 func TestAddresses(t *testing.T) {

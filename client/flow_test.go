@@ -1,6 +1,7 @@
 package client
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -248,6 +249,7 @@ func TestTokenRequest(t *testing.T) {
 		{"CLI-17 none where the server does not take the key's algorithm", []string{"private_key_jwt", "none"}, []string{"none", "private_key_jwt"}, []string{"RS256"}, "none", ""},
 		{"CLI-17 the algorithm fits", []string{"private_key_jwt"}, []string{"private_key_jwt"}, []string{"RS256", "ES256"}, "private_key_jwt", ""},
 		{"CLI-17 a server that lists nothing", []string{"private_key_jwt"}, nil, nil, "private_key_jwt", ""},
+		{"CLI-17 the algorithm's new name", []string{"private_key_jwt", "none"}, []string{"none", "private_key_jwt"}, []string{"Ed25519"}, "none", ""},
 		{"CLI-17 nothing in common is an error, never a secret", []string{"private_key_jwt"}, []string{"client_secret_basic"}, nil, "", "no authentication method in common"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -258,6 +260,19 @@ func TestTokenRequest(t *testing.T) {
 			}
 		})
 	}
+	t.Run("CLI-17, CLI-16 a server that lists Ed25519 alone gets an assertion under that name", func(t *testing.T) {
+		k := key(t, "EdDSA")
+		w := newWorld(t, func(c *Config) { c.Key, c.Methods = k, []string{"private_key_jwt", "none"} })
+		w.as.meta.TokenAuthSigningAlgs = []string{"ES384", "Ed25519"}
+		if _, err := redeem(t, w); err != nil {
+			t.Fatal(err)
+		}
+		raw := w.as.posted[0].Get("client_assertion")
+		assertionClaims(t, k, raw)
+		if head, _ := base64.RawURLEncoding.DecodeString(strings.Split(raw, ".")[0]); !strings.Contains(string(head), `"alg":"Ed25519"`) {
+			t.Error(string(head))
+		}
+	})
 	for _, tc := range []struct {
 		name   string
 		change func(map[string]any)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -41,11 +42,21 @@ type asServer struct {
 	count    int
 	cookies  int    // requests with a cookie
 	redirect string // when set, the token endpoint redirects there
+
+	// What a server has beyond the plain code flow; it is advertised in meta.
+	clock    func() time.Time
+	more     func(w http.ResponseWriter, r *http.Request) bool // answers first, if it wants to
+	nonce    string                                            // demanded in proofs; "" demands none
+	proofs   []*jose.Proof                                     // that came to it
+	bound    map[string]string                                 // access and refresh tokens and the keys they are bound to
+	pushes   map[string]url.Values                             // pushed requests by request_uri
+	headers  []http.Header                                     // of POST requests
+	lastForm url.Values                                        // of the last of them
 }
 
 func newAS(t *testing.T) *asServer {
 	t.Helper()
-	as := &asServer{codes: map[string]url.Values{}, refresh: map[string]string{}, access: map[string]string{}}
+	as := &asServer{codes: map[string]url.Values{}, refresh: map[string]string{}, access: map[string]string{}, bound: map[string]string{}, pushes: map[string]url.Values{}, clock: time.Now}
 	as.Server = serveTLS(t, as.serve)
 	as.meta = oauth.ServerMetadata{
 		Issuer: as.URL, AuthorizationEndpoint: as.URL + "/authorize", TokenEndpoint: as.URL + "/token",
@@ -76,6 +87,13 @@ func (as *asServer) serve(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Cookie") != "" {
 		as.cookies++
 	}
+	if r.Method == http.MethodPost && r.Header.Get("Content-Type") == "application/x-www-form-urlencoded" {
+		_ = r.ParseForm()
+		as.headers, as.lastForm = append(as.headers, r.Header), r.PostForm
+	}
+	if as.more != nil && as.more(w, r) {
+		return
+	}
 	at := as.at
 	if at == "" {
 		at = "/.well-known/oauth-authorization-server"
@@ -87,6 +105,8 @@ func (as *asServer) serve(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		_ = json.NewEncoder(w).Encode(as.meta)
+	case r.URL.Path == "/par":
+		as.push(w, r)
 	case r.URL.Path == "/authorize":
 		as.authorize(w, r)
 	case r.URL.Path == "/token" && as.redirect != "":
@@ -101,6 +121,9 @@ func (as *asServer) serve(w http.ResponseWriter, r *http.Request) {
 func (as *asServer) authorize(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	as.asked = append(as.asked, q)
+	if uri := q.Get("request_uri"); uri != "" {
+		q = as.pushes[uri]
+	}
 	as.count++
 	code := fmt.Sprint("code", as.count)
 	as.codes[code] = q
@@ -115,21 +138,27 @@ func (as *asServer) tokens(w http.ResponseWriter, r *http.Request) {
 	_ = r.ParseForm()
 	f := r.PostForm
 	as.posted, as.auth = append(as.posted, f), append(as.auth, r.Header.Get("Authorization"))
-	fail := func(code string) {
-		w.WriteHeader(http.StatusBadRequest)
-		_ = json.NewEncoder(w).Encode(map[string]string{"error": code, "error_description": "<b>" + code + "</b>"})
+	fail := func(code string) { failed(w, http.StatusBadRequest, code) }
+	jkt, ok := as.proof(w, r)
+	if !ok {
+		return
 	}
 	if as.refuse != "" {
 		fail(as.refuse)
 		return
 	}
+	id := f.Get("client_id")
+	if user, _, basic := r.BasicAuth(); basic {
+		id = user
+	}
 	var scope string
 	switch f.Get("grant_type") {
 	case "authorization_code":
 		q, ok := as.codes[f.Get("code")]
+		ok = ok && (q.Get("dpop_jkt") == "" || q.Get("dpop_jkt") == jkt)
 		delete(as.codes, f.Get("code"))
 		if !ok || !oauth.VerifierMatches(f.Get("code_verifier"), q.Get("code_challenge")) ||
-			f.Get("redirect_uri") != q.Get("redirect_uri") || f.Get("client_id") != q.Get("client_id") || f.Get("resource") != q.Get("resource") {
+			f.Get("redirect_uri") != q.Get("redirect_uri") || id != q.Get("client_id") || f.Get("resource") != q.Get("resource") {
 			fail("invalid_grant")
 			return
 		}
@@ -138,11 +167,15 @@ func (as *asServer) tokens(w http.ResponseWriter, r *http.Request) {
 		}
 	case "refresh_token":
 		var ok bool
-		if scope, ok = as.refresh[f.Get("refresh_token")]; !ok {
+		if scope, ok = as.refresh[f.Get("refresh_token")]; !ok || as.bound[f.Get("refresh_token")] != jkt {
 			fail("invalid_grant")
 			return
 		}
 		delete(as.refresh, f.Get("refresh_token"))
+	case "client_credentials":
+		scope = f.Get("scope")
+	case oauth.GrantDeviceCode:
+		scope = "read"
 	default:
 		fail("unsupported_grant_type")
 		return
@@ -151,10 +184,59 @@ func (as *asServer) tokens(w http.ResponseWriter, r *http.Request) {
 	access, refresh := fmt.Sprint("access", as.count), fmt.Sprint("refresh", as.count)
 	as.access[access], as.refresh[refresh] = scope, scope
 	out := map[string]any{"access_token": access, "token_type": "bearer", "expires_in": 600, "refresh_token": refresh, "scope": scope, "unheard_of": 1}
+	if jkt != "" {
+		as.bound[access], as.bound[refresh], out["token_type"] = jkt, jkt, "dPoP"
+	}
+	if f.Get("grant_type") == "client_credentials" {
+		delete(out, "refresh_token")
+	}
 	if as.token != nil {
 		as.token(out)
 	}
 	_ = json.NewEncoder(w).Encode(out)
+}
+
+func failed(w http.ResponseWriter, status int, code string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": code, "error_description": "<b>" + code + "</b>"})
+}
+
+// proof reads the DPoP proof of a request, if there is one, and refuses a bad one.
+func (as *asServer) proof(w http.ResponseWriter, r *http.Request) (jkt string, ok bool) {
+	raw := r.Header.Get("DPoP")
+	if raw == "" {
+		return "", true
+	}
+	p, err := jose.ParseProof(raw, jose.ProofRules{Method: r.Method, URL: as.URL + r.URL.Path, Now: as.clock(), Past: time.Minute, Future: time.Minute})
+	if err != nil || len(r.Header["Dpop"]) != 1 {
+		failed(w, http.StatusBadRequest, "invalid_dpop_proof")
+		return "", false
+	}
+	as.proofs = append(as.proofs, p)
+	if as.nonce != "" {
+		w.Header().Set("DPoP-Nonce", as.nonce)
+	}
+	if p.Nonce != as.nonce {
+		failed(w, http.StatusBadRequest, "use_dpop_nonce")
+		return "", false
+	}
+	return p.JKT, true
+}
+
+func (as *asServer) push(w http.ResponseWriter, r *http.Request) {
+	jkt, ok := as.proof(w, r)
+	if !ok {
+		return
+	}
+	as.count++
+	uri := fmt.Sprint("urn:ietf:params:oauth:request_uri:", as.count)
+	as.pushes[uri] = maps.Clone(r.PostForm)
+	if jkt != "" {
+		as.pushes[uri].Set("dpop_jkt", jkt)
+	}
+	w.WriteHeader(http.StatusCreated)
+	_ = json.NewEncoder(w).Encode(map[string]any{"request_uri": uri, "expires_in": 60})
 }
 
 // rsServer is an MCP server that wants tokens of an asServer.
@@ -168,6 +250,8 @@ type rsServer struct {
 	seen      []string
 	needs     func(r *http.Request, body string) string // scope of an operation
 	bodies    []string
+	nonce     string        // demanded in proofs; "" demands none
+	proofs    []*jose.Proof // that came to it
 }
 
 const insertedPath = "/.well-known/oauth-protected-resource/mcp"
@@ -200,11 +284,32 @@ func (rs *rsServer) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	raw, _ := io.ReadAll(r.Body)
 	rs.bodies = append(rs.bodies, string(raw))
-	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	rs.as.mu.Lock()
 	scope, good := rs.as.access[token]
+	key := rs.as.bound[token]
 	rs.as.mu.Unlock()
 	point := `resource_metadata="` + rs.URL + rs.at + `"`
+	if good && key != "" {
+		p, err := jose.ParseProof(r.Header.Get("DPoP"), jose.ProofRules{Method: r.Method, URL: rs.URL + r.URL.Path, Now: rs.as.clock(), Past: time.Minute, Future: time.Minute, AccessToken: token})
+		switch {
+		case err != nil || p.JKT != key || scheme != "DPoP":
+			w.Header().Set("WWW-Authenticate", `DPoP error="invalid_dpop_proof", `+point)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		case p.Nonce != rs.nonce:
+			rs.proofs = append(rs.proofs, p)
+			if rs.nonce != "-" {
+				w.Header().Set("DPoP-Nonce", rs.nonce)
+			}
+			w.Header().Set("WWW-Authenticate", `DPoP error="use_dpop_nonce"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		rs.proofs = append(rs.proofs, p)
+	} else {
+		good = good && scheme == "Bearer"
+	}
 	if !good {
 		switch rs.challenge {
 		case "":
@@ -244,6 +349,7 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 	t.Helper()
 	as := newAS(t)
 	w := &world{as: as, rs: newRS(t, as), now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)}
+	as.clock = w.clock
 	roots := x509.NewCertPool()
 	roots.AddCert(as.Certificate())
 	cfg := Config{ID: appID, RootCAs: roots, Open: w.open, Trace: w.trace, Now: w.clock}

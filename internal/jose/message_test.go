@@ -41,6 +41,32 @@ func forge(t *testing.T, p Private, header, payload string) string {
 
 var testClaims = map[string]any{"iss": "https://good.test/c.json", "exp": 1790000000}
 
+func TestNamesOfAlgorithms(t *testing.T) {
+	p, err := Generate(EdDSA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"": EdDSA, EdDSA: EdDSA, "Ed25519": "Ed25519", ES256: EdDSA} {
+		t.Run("CAUTH-07 EdDSA called "+name, func(t *testing.T) {
+			token, err := p.Called(name).Sign("", testClaims)
+			if err != nil {
+				t.Fatal(err)
+			}
+			head, err := base64.RawURLEncoding.DecodeString(token[:strings.IndexByte(token, '.')])
+			if err != nil || !strings.Contains(string(head), `"alg":"`+want+`"`) {
+				t.Errorf("%s, %v", head, err)
+			}
+			m, err := Parse(token, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Verify(p.Public()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestSignAndVerify(t *testing.T) {
 	for alg, p := range testKeys() {
 		t.Run("CAUTH-07 "+alg+" verifies here and by go-jose, and the other way round", func(t *testing.T) {

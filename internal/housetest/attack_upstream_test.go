@@ -228,3 +228,19 @@ func TestAProviderInside(t *testing.T) {
 		})
 	}
 }
+
+func TestTripsAreBounded(t *testing.T) {
+	h, _ := ssoHouse(t)
+	john := h.Person()
+	f := must(john.Visit(h.Authorize()).Form("with"))(t)
+	t.Run("POL-08, OIDC-05 nobody makes us knock at the provider without end", func(t *testing.T) {
+		for range 60 {
+			if page := john.Send(f.With("with", "idp")); !page.Left {
+				t.Fatalf("%d %s", page.Status, page.Text())
+			}
+		}
+		if page := john.Send(f.With("with", "idp")); page.Status != 429 || page.Header.Get("Retry-After") == "" {
+			t.Errorf("%d %s", page.Status, page.Text())
+		}
+	})
+}

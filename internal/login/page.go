@@ -163,6 +163,11 @@ func (l *Login) answerLogin(w http.ResponseWriter, r *http.Request) error {
 		return l.showLogin(w, r, ret, view, http.StatusBadRequest)
 	}
 	if name := p.Form["with"]; name != "" {
+		// Each way to a provider costs us a request to it when the person comes back.
+		if d := l.limits.source(web.ClientIP(r.Context()), l.cfg.Now()); d > 0 {
+			l.note(r, "", "throttled", "POL-08")
+			return l.tooMany(w, r, ret, view, d)
+		}
 		return l.leaveFor(w, r, ret, p.Form["tx"], name)
 	}
 	if l.cfg.NoPasswords {
@@ -170,9 +175,7 @@ func (l *Login) answerLogin(w http.ResponseWriter, r *http.Request) error {
 	}
 	user, err := l.verify(r, attempt{p.Form["username"], p.Form["password"]})
 	if refused, ok := errors.AsType[*tooOften](err); ok {
-		w.Header().Set("Retry-After", strconv.Itoa(seconds(refused.wait)))
-		view.Problem = "There were many attempts in a short time. Please wait " + inWords(refused.wait) + ", then try again."
-		return l.showLogin(w, r, ret, view, http.StatusTooManyRequests)
+		return l.tooMany(w, r, ret, view, refused.wait)
 	}
 	if errors.Is(err, errWrong) {
 		view.Problem, view.BadField = "This user name and password do not belong together. Check both and try again.", "true"
@@ -197,6 +200,13 @@ func (l *Login) answerLogin(w http.ResponseWriter, r *http.Request) error {
 	l.cfg.Edge.ClearCookie(w, browserCookie)
 	l.back(w, r, ret)
 	return nil
+}
+
+// tooMany says how long to wait.
+func (l *Login) tooMany(w http.ResponseWriter, r *http.Request, ret Return, view loginView, wait time.Duration) error {
+	w.Header().Set("Retry-After", strconv.Itoa(seconds(wait)))
+	view.Problem = "There were many attempts in a short time. Please wait " + inWords(wait) + ", then try again."
+	return l.showLogin(w, r, ret, view, http.StatusTooManyRequests)
 }
 
 // signedInMeanwhile goes on where the person has signed in from another tab, or

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -271,6 +273,13 @@ func unstorable(err error) bool {
 func idledAway(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && e.Code == pgIdleTimeout
+}
+
+// unsent reports whether a message of one piece, as a commit is, never left: the
+// server had closed the connection before.
+func unsent(err error) bool {
+	e, ok := errors.AsType[*net.OpError](err)
+	return ok && e.Op == "write" && (errors.Is(e, syscall.EPIPE) || errors.Is(e, syscall.ECONNRESET))
 }
 
 // pgAway reports whether the server could not do its work: it is going down, out

@@ -54,8 +54,8 @@ func (t *tx) commit() error {
 	t.before, t.committing = "", true
 	did, err := t.control(pgCommit)
 	switch {
-	case idledAway(err):
-		t.committing = false // the server had ended it before it read the commit
+	case idledAway(err), unsent(err):
+		t.committing = false // the server had ended it before it could read the commit
 	case err != nil && !transient(err):
 		return errors.Join(errOutcome, err)
 	case err == nil && did != "COMMIT":

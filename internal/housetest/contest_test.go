@@ -188,8 +188,10 @@ func TestContests(t *testing.T) {
 				if !got.clean() {
 					t.Errorf("%+v: %v", got, got.first)
 				}
-				table = append(table, fmt.Sprintf("%-26s %-62.62s %7d %8d %6d %6d %6d %6d %6d %9s", e.name, c.name, got.rounds, got.answers,
-					got.double, got.none, got.wrong, got.trouble, got.after, got.took.Round(time.Millisecond)))
+				row := fmt.Sprintf("%-26s %-62.62s %7d %8d %6d %6d %6d %6d %6d %9s", e.name, c.name, got.rounds, got.answers,
+					got.double, got.none, got.wrong, got.trouble, got.after, got.took.Round(time.Millisecond))
+				t.Log(row)
+				table = append(table, row)
 			})
 		}
 	}

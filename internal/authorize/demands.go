@@ -29,8 +29,8 @@ func checkDemands(a *attempt) *oauth.Error {
 func checkPushed(a *attempt) *oauth.Error {
 	const how = "send the request to the pushed_authorization_request_endpoint first"
 	switch {
-	case a.unproven && !slices.Contains(a.client.AuthMethods, oauth.MethodNone):
-		return oauth.Refuse(oauth.InvalidRequest, "the request was pushed without client authentication, which the client's document asks for").Under("PAR-01")
+	case a.unproven && !(slices.Contains(a.client.AuthMethods, oauth.MethodNone) && a.client.Decision.MayAuthenticate(oauth.MethodNone)):
+		return oauth.Refuse(oauth.InvalidRequest, "the request was pushed without client authentication, which the client's document or a policy asks for").Under("PAR-01")
 	case a.pushed:
 		return nil
 	case a.rules.requirePAR:

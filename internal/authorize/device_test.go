@@ -188,7 +188,7 @@ func TestDeviceRequests(t *testing.T) {
 			t.Error("no Retry-After")
 		}
 		p.clock.pass(p.h.device.Life)
-		p.h.device.starts.counts["client "+tvID] = count{startsPerClient, p.clock.Now().Add(time.Minute)}
+		p.h.device.starts.counts[limit{key: "client " + tvID}.short()] = count{startsPerClient, p.clock.Now().Add(time.Minute)}
 		p.begin().refused(t, 429, oauth.TemporarilyUnavailable)
 		p.h.device.starts = newThrottle(time.Minute)
 		p.h.device.Devices = fullHouse{p.store, store.ErrBusy}

@@ -18,15 +18,18 @@ import (
 // purposes of what the device pages seal.
 const (
 	purposeEntry   = "authorize: device entry"
+	purposeBrought = "authorize: device code brought along"
 	purposePick    = "authorize: device pick"
 	purposeDevice  = "authorize: device question"
 	purposeOutcome = "authorize: device outcome"
 )
 
-// pick is a code that a person has brought along or typed, on its way through
-// their browser.
+// pick is a code on its way through a person's browser: as they brought it along
+// through the sign-in, which anybody can have sealed and nothing was looked up
+// for, or as they picked a device with it. The two are sealed apart, for only the
+// second was counted as a guess (DV-03).
 type pick struct {
-	Code    string `json:"c"` // as typed before it was looked up, then without its dash
+	Code    string `json:"c"` // as typed, or of a device and without its dash
 	Browser string `json:"b"` // digest of the browser cookie
 }
 
@@ -45,7 +48,7 @@ func (h *Handler) enterCode(w http.ResponseWriter, r *http.Request) error {
 	typed := p.Form["user_code"]
 	if tx := p.Form["tx"]; tx != "" {
 		var k pick
-		if h.Sealer.Open(purposePick, tx, h.Now(), &k) == nil && k.Browser == h.browser(w, r) {
+		if h.Sealer.Open(purposeBrought, tx, h.Now(), &k) == nil && k.Browser == h.browser(w, r) {
 			typed = k.Code
 		}
 	}
@@ -65,7 +68,7 @@ func (h *Handler) signInFor(w http.ResponseWriter, r *http.Request, typed string
 	if len(typed) > maxTyped {
 		typed = ""
 	}
-	sealed, err := h.Sealer.Seal(purposePick, h.Now().Add(visitLife), pick{typed, h.browser(w, r)})
+	sealed, err := h.Sealer.Seal(purposeBrought, h.Now().Add(visitLife), pick{typed, h.browser(w, r)})
 	if err != nil {
 		return err
 	}

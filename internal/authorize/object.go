@@ -180,6 +180,7 @@ func (h *Handler) unseal(ctx context.Context, c *directory.Client, q *Request, a
 	for _, check := range []func() error{
 		func() error { return o.addressed(h.Issuer) },
 		func() error { return o.timely(at) },
+		func() error { return o.traced(h.Now()) },
 		func() error { return signable(c, m.Header.Alg) },
 	} {
 		if err := check(); err != nil {
@@ -256,6 +257,19 @@ func date(seconds float64) time.Time {
 	return time.Unix(int64(whole), int64(fraction*float64(time.Second)))
 }
 
+// traced refuses an object that is so old that it may have been answered and
+// forgotten since. Whoever signs in again and again carries a request along for
+// as long as they like.
+func (o *object) traced(now time.Time) error {
+	if !now.Before(o.forgotten()) {
+		return errors.New("it has expired")
+	}
+	return nil
+}
+
+// forgotten is until when it is remembered that the object was used.
+func (o *object) forgotten() time.Time { return date(*o.Expires).Add(objectSkew + 2*visitLife) }
+
 // signable reports whether the client may sign requests with an algorithm, by
 // its own document and by the policy.
 func signable(c *directory.Client, alg string) error {
@@ -275,7 +289,7 @@ func (o *object) once() *store.SpentID {
 		return nil
 	}
 	return &store.SpentID{
-		Issuer: "request object of " + o.Issuer, ID: store.HashOf(o.JTI), Expires: date(*o.Expires).Add(objectSkew + 2*visitLife),
+		Issuer: "request object of " + o.Issuer, ID: store.HashOf(o.JTI), Expires: o.forgotten(),
 	}
 }
 

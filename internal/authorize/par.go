@@ -58,6 +58,9 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request) error {
 	ctx := cimd.WithSource(r.Context(), source(r.Context(), nil))
 	c, err := h.pusher(r.WithContext(ctx), p)
 	if err != nil {
+		if r.Header.Get("Authorization") != "" && oauth.AsError(err).Code == oauth.InvalidClient { // TOK-19
+			w.Header().Set("WWW-Authenticate", `Basic realm="pushed authorization request endpoint", charset="UTF-8"`)
+		}
 		return err
 	}
 	k, once, err := h.examinePushed(ctx, c, p)

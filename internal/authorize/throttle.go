@@ -1,6 +1,7 @@
 package authorize
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"sync"
 	"time"
@@ -12,8 +13,8 @@ import (
 type throttle struct {
 	window time.Duration
 
-	mu     sync.Mutex // guards counts
-	counts map[string]count
+	mu     sync.Mutex       // guards counts
+	counts map[string]count // by what a key is shortened to
 }
 
 type count struct {
@@ -25,6 +26,13 @@ type count struct {
 type limit struct {
 	key  string
 	most int
+}
+
+// short is the key as it is kept: strangers choose what is in it, and how long it
+// is.
+func (l limit) short() string {
+	sum := sha256.Sum256([]byte(l.key))
+	return string(sum[:])
 }
 
 const maxThrottled = 1 << 15 // keys
@@ -39,7 +47,7 @@ func (t *throttle) take(now time.Time, limits ...limit) (wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, l := range limits {
-		if c := t.counts[l.key]; now.Before(c.until) && c.n >= l.most {
+		if c := t.counts[l.short()]; now.Before(c.until) && c.n >= l.most {
 			wait = max(wait, c.until.Sub(now))
 		}
 	}
@@ -47,13 +55,13 @@ func (t *throttle) take(now time.Time, limits ...limit) (wait time.Duration) {
 		return wait
 	}
 	for _, l := range limits {
-		c := t.counts[l.key]
+		c := t.counts[l.short()]
 		if !now.Before(c.until) {
 			t.room(now)
 			c = count{until: now.Add(t.window)}
 		}
 		c.n++
-		t.counts[l.key] = c
+		t.counts[l.short()] = c
 	}
 	return 0
 }
@@ -63,9 +71,9 @@ func (t *throttle) giveBack(limits ...limit) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, l := range limits {
-		if c, ok := t.counts[l.key]; ok && c.n > 0 {
+		if c, ok := t.counts[l.short()]; ok && c.n > 0 {
 			c.n--
-			t.counts[l.key] = c
+			t.counts[l.short()] = c
 		}
 	}
 }

@@ -1,0 +1,95 @@
+package authorize
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bonafide-id/bonafide/cimd"
+	"github.com/bonafide-id/bonafide/internal/jose"
+	"github.com/bonafide-id/bonafide/internal/policy"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// The sign-in page has what was brought along in its address, sealed: everybody
+// can have any code sealed so, as often as they like.
+func TestACodeThatWasOnlyBroughtAlongIsNoGuess(t *testing.T) {
+	p := openDevices(t)
+	c := &counted{Store: p.store}
+	p.h.device.Devices = c
+	p.wait(typed)
+	john := p.signedIn("john")
+	token := entryField.FindStringSubmatch(john.get("/device").body)[1]
+	session := john.cookies["__Host-bonafide_session"]
+	for name, carry := range map[string]func() answered{
+		"in the address": func() answered { return john.get("/device?user_code=" + typed) },
+		"in the form": func() answered {
+			return john.do(http.MethodPost, "/device", url.Values{"form": {token}, "user_code": {typed}})
+		},
+	} {
+		t.Run("attack DV-03: a code carried through the sign-in "+name+" cannot be tried at the next page", func(t *testing.T) {
+			delete(john.cookies, "__Host-bonafide_session")
+			carry()
+			john.cookies["__Host-bonafide_session"] = session
+			a := john.get("/device/confirm?tx=" + url.QueryEscape(p.login.last.Sealed))
+			a.says(t, 403, "no longer valid")
+			if c.looked != 0 {
+				t.Errorf("%d codes were looked up and none was counted", c.looked)
+			}
+		})
+	}
+}
+
+func TestWhatIsCountedTakesNoRoom(t *testing.T) {
+	t.Run("attack DP-08, PAR-11 a long client_id is counted in as little room as a short one", func(t *testing.T) {
+		p, _ := openPAR(t)
+		p.push(asks("https://long.example.com/" + strings.Repeat("a", 50_000)))
+		for key := range p.h.throttle.counts {
+			if len(key) > 64 {
+				t.Errorf("%d bytes are kept of a key", len(key))
+			}
+		}
+	})
+}
+
+func TestFAPILeavesNoUnprovenPush(t *testing.T) {
+	t.Run("POL-09, PAR-01 what was pushed while nobody knew the client was not pushed as FAPI 2.0 wants it", func(t *testing.T) {
+		p, _ := openPAR(t)
+		p.rule(policy.Rule{Name: "bank", Client: keyedID, Action: policy.Allow, FAPI: true})
+		p.dir.put(keyedID, func(d *cimd.Document) { d.AuthMethods = []string{oauth.MethodPrivateKeyJWT, oauth.MethodNone} })
+		p.dir.cold = map[string]bool{keyedID: true}
+		uri := p.push(asks(keyedID)).uri()
+		a := p.signedIn("john").authorize(named(keyedID, uri))
+		a.says(t, 400, "without client authentication")
+	})
+}
+
+func TestASignedRequestEndsWithItsTrace(t *testing.T) {
+	t.Run("attack AZ-15: a request object cannot be kept open until nobody knows any more that it was answered", func(t *testing.T) {
+		p := open(t)
+		b := p.visitor("john")
+		object := p.signer(jose.ES256).sign(map[string]any{"jti": "once"})
+		page := b.authorize(carries(object))
+		for i := 0; i < 5 && page.StatusCode == 200; i++ {
+			p.clock.pass(25 * time.Minute)
+			b.decide(page, "switch")
+			b.signIn("john")
+			page = b.get("/authorize/resume?tx=" + url.QueryEscape(p.login.last.Sealed))
+		}
+		page.says(t, 400, "could not be checked")
+	})
+}
+
+func TestPushersHearHTTP(t *testing.T) {
+	t.Run("PAR-01, TOK-19 a failed attempt in the Authorization header is answered with the challenge of HTTP", func(t *testing.T) {
+		p, _ := openPAR(t)
+		v := asks(goodID, "client_secret", "wrong")
+		a := p.push(v, "Authorization", "Basic "+"eDp5")
+		a.refused(t, 401, oauth.InvalidClient)
+		if a.Header().Get("WWW-Authenticate") == "" {
+			t.Error("no challenge")
+		}
+	})
+}

@@ -35,7 +35,7 @@ var floors = map[string]int{
 
 	"internal/clientauth": 6, "internal/login": 6, "internal/backchannel": 6,
 
-	"internal/authorize": 7, "internal/token": 7,
+	"internal/authorize": 7, "internal/token": 7, "internal/register": 7,
 
 	"internal/server": 8,
 

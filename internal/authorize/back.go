@@ -47,7 +47,7 @@ func (h *Handler) tellClient(w http.ResponseWriter, r *http.Request, a *attempt,
 // backToClient reports whether an error may be redirected without asking: to a
 // client that an operator registered, or that this very person has agreed to.
 func (h *Handler) backToClient(ctx context.Context, a *attempt, user *login.User) (bool, error) {
-	if a.client.Source != directory.SourceCIMD {
+	if a.client.Source == directory.SourceRegistered {
 		return true, nil
 	}
 	if user == nil || a.client.FirstSeen {

@@ -119,8 +119,12 @@ func (a *attempt) mayBeSilent(before store.Consent) bool {
 
 // provable reports whether only the real client can use its client_id: it always
 // authenticates itself, or its answers go to its https addresses alone. A public
-// client that listens on the person's own computer is neither (CONS-05, CN-10).
+// client that listens on the person's own computer is neither (CONS-05, CN-10), and
+// of one that registered itself nobody knows which the real one is.
 func provable(c *directory.Client) bool {
+	if selfMade(c) {
+		return false
+	}
 	return !slices.Contains(c.AuthMethods, oauth.MethodNone) || !slices.ContainsFunc(c.RedirectURIs, unclaimed)
 }
 

@@ -110,7 +110,7 @@ func (h *Handler) askDevice(w http.ResponseWriter, r *http.Request, q deviceQues
 	name := clientName(a.client, "")
 	v := confirmView{
 		consentView: consentView{
-			Headline: headline(a.client), Name: name, Logo: h.logoURL(r.Context(), a), Proof: a.proof(h.Edge.BrandName()),
+			Headline: a.headline(), Name: name, Logo: h.logoURL(r.Context(), a), Proof: a.proof(h.Edge.BrandName()),
 			Resource: resourceName(a), Account: accountName(q.user.User), Changed: q.changed,
 			Warnings: a.deviceWarnings(&question{before: before}, name, h.Edge.BrandName()),
 			Action:   h.Edge.Path(pathDeviceConfirm), Transaction: sealed, Facts: h.facts(r, a, now), Links: links(a.client),
@@ -146,7 +146,7 @@ func (a *attempt) deviceWarnings(ask *question, name, brand string) []warning {
 		True: "Did you start this on your device?",
 		Do:   "If somebody sent you this code or a link, press Cancel: they would get into your account.",
 	}}
-	for _, w := range []func(*question, string, string) *warning{a.warnName, a.warnAlphabet, a.warnChanged, a.warnStale, a.warnFirst, a.warnTest} {
+	for _, w := range []func(*question, string, string) *warning{a.warnName, a.warnSelfMade, a.warnAlphabet, a.warnChanged, a.warnStale, a.warnFirst, a.warnTest} {
 		found := w(ask, name, brand)
 		switch {
 		case found == nil || len(out) == maxWarnings:

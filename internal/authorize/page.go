@@ -117,7 +117,7 @@ func (h *Handler) ask(w http.ResponseWriter, r *http.Request, a *attempt, q ques
 	}
 	name := clientName(a.client, a.req.UILocales)
 	v := consentView{
-		Headline: headline(a.client), Name: name, Logo: h.logoURL(r.Context(), a), Proof: a.proof(h.Edge.BrandName()),
+		Headline: a.headline(), Name: name, Logo: h.logoURL(r.Context(), a), Proof: a.proof(h.Edge.BrandName()),
 		Resource: resourceName(a), Account: accountName(q.user.User),
 		Destination: newDestination(a.redirect), Changed: q.changed,
 		Warnings: a.warnings(&q, name, h.Edge.BrandName()),
@@ -144,6 +144,8 @@ func again(a *attempt, v *visit) string {
 	switch {
 	case a.prompt.Has(promptConsent):
 		return "You agreed to this before. The app asked us to check with you again."
+	case selfMade(a.client):
+		return "You agreed to this before. We ask each time, because nobody has checked who makes this app."
 	case !provable(a.client):
 		return "You agreed to this before. We ask each time, because an app on a computer cannot prove that it is still the same one."
 	case !v.Silent:
@@ -161,7 +163,9 @@ func (a *attempt) proof(brand string) proof {
 	switch {
 	case a.device != nil && a.device.Method == oauth.MethodNone:
 		return proof{"look", "Cannot be proven: any program can use this name"}
-	case a.client.Source != directory.SourceCIMD:
+	case selfMade(a.client):
+		return proof{"look", "Registered itself; not checked by anyone"}
+	case a.client.Source == directory.SourceRegistered:
 		return proof{"proven", "Registered by " + here}
 	case a.onThisComputer():
 		return proof{"look", "Runs on this computer; cannot be proven"}

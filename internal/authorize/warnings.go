@@ -27,7 +27,7 @@ const maxWarnings = 3
 func (a *attempt) warnings(ask *question, name, brand string) []warning {
 	var out []warning
 	for _, w := range []func(*question, string, string) *warning{
-		a.warnName, a.warnLoopback, a.warnDevelopment, a.warnOtherHost, a.warnAlphabet, a.warnChanged, a.warnStale, a.warnFirst, a.warnTest,
+		a.warnName, a.warnSelfMade, a.warnLoopback, a.warnDevelopment, a.warnOtherHost, a.warnAlphabet, a.warnChanged, a.warnStale, a.warnFirst, a.warnTest,
 	} {
 		if found := w(ask, name, brand); found != nil && len(out) < maxWarnings {
 			out = append(out, *found)
@@ -57,7 +57,7 @@ func (a *attempt) warnName(_ *question, name, _ string) *warning {
 }
 
 func (a *attempt) warnLoopback(*question, string, string) *warning {
-	if !a.onThisComputer() {
+	if !a.onThisComputer() || selfMade(a.client) {
 		return nil
 	}
 	return &warning{
@@ -164,7 +164,7 @@ func (a *attempt) onThisComputer() bool {
 // registering it, or by a rule that names it and not only says that it is being
 // built (CONS-08, CONS-12).
 func vouched(c *directory.Client) bool {
-	return c.Source != directory.SourceCIMD || c.Decision.Explicit && !c.Decision.Development
+	return c.Source == directory.SourceRegistered || c.Source == directory.SourceCIMD && c.Decision.Explicit && !c.Decision.Development
 }
 
 // addressIn returns an internet address in a name that is not of the client's

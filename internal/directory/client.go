@@ -14,6 +14,7 @@ import (
 const (
 	SourceCIMD       = store.SourceCIMD
 	SourceRegistered = store.SourceRegistered
+	SourceDCR        = store.SourceDCR
 )
 
 // States of a client's row. A client without a row is StateAllowed.
@@ -33,7 +34,7 @@ type Client struct {
 	Name   string // self-declared and cleaned; "" if it has none
 	Host   string // host of the client_id; "" for an opaque id
 
-	Doc *cimd.Document // nil for a registered client
+	Doc *cimd.Document // nil for a client that was registered, or registered itself
 
 	RedirectURIs []string
 	GrantTypes   []string
@@ -74,23 +75,26 @@ func (c *Client) Narrow(asked oauth.Scopes) oauth.Scopes {
 	return c.Decision.Narrow(asked)
 }
 
-// fromRow describes a client that an operator registered. The default of the
-// policy is about strangers and does not refuse it; a rule that names it may.
+// fromRow describes a client that an operator registered, or that registered
+// itself. The default of the policy is about strangers: it does not refuse the
+// first, whom only a rule that names it may, and it does refuse the second.
 func (d *Directory) fromRow(row store.Client) *Client {
 	r := d.rules.Load()
-	who := policy.Subject{ID: row.ID}
+	who := policy.Subject{ID: row.ID, Dynamic: row.Source == SourceDCR}
 	if id, err := r.urls.Parse(row.ID); err == nil {
 		who = subject(id)
 	}
 	dec := r.policy.Decide(who)
-	if !dec.Explicit {
+	if !dec.Explicit && !who.Dynamic {
 		dec.Action, dec.Rule = policy.Allow, SourceRegistered
 	}
+	said := declared(row)
+	dec.RequireDPoP, dec.RequirePAR = dec.RequireDPoP || said.DPoPBound, dec.RequirePAR || said.RequirePAR
 	scopes, _ := oauth.ParseScopes(row.Scope)
 	return &Client{
 		ID: row.ID, Source: row.Source, State: row.State, Name: row.Name,
 		RedirectURIs: row.RedirectURIs, GrantTypes: row.GrantTypes,
-		AuthMethods: allowed(row.AuthMethods, dec), SecretHash: row.SecretHash, JWKS: row.JWKS,
+		AuthMethods: allowed(row.AuthMethods, dec), SigningAlg: said.SigningAlg, SecretHash: row.SecretHash, JWKS: row.JWKS,
 		PostLogoutRedirectURIs: row.PostLogoutRedirectURIs, BackchannelLogoutURI: row.BackchannelLogoutURI,
 		Scopes: scopes, HasScopes: row.HasScope, Policy: r.policy, Decision: dec, Version: row.Version,
 		SecurityDigest: registeredDigest(row),

@@ -322,9 +322,17 @@ func unknown() error {
 }
 
 func (d *Directory) registered(row store.Client) (*Client, error) {
+	if !row.Expires.IsZero() && !d.cfg.Now().Before(row.Expires) { // it has to register itself anew (DCR-01)
+		return nil, refuseUnknown(row.ID)
+	}
 	c := d.fromRow(row)
 	if c.Decision.Action != policy.Allow {
 		return nil, refusePolicy(row.ID, c.Decision)
+	}
+	if row.Source == SourceDCR {
+		if err := ceilings(c); err != nil {
+			return nil, err
+		}
 	}
 	return c, nil
 }

@@ -41,7 +41,9 @@ func (s *Set) Check() error {
 	for i := range s.Rules {
 		r := &s.Rules[i]
 		if r.Name == "" {
-			r.Name = r.Client + r.Prefix + r.Host
+			if r.Name = r.Client + r.Prefix + r.Host; r.Dynamic {
+				r.Name = "dynamic"
+			}
 		}
 		if names[r.Name] {
 			return fmt.Errorf("policy rule %q: the name is used twice", r.Name)
@@ -63,9 +65,16 @@ func (s *Set) checkRule(r *Rule) error {
 			given++
 		}
 	}
+	if r.Dynamic {
+		given++
+	}
 	switch {
 	case given != 1:
-		return fmt.Errorf("give exactly one of client, prefix and host")
+		return fmt.Errorf("give exactly one of client, prefix, host and dynamic")
+	case r.Dynamic && r.SameHost:
+		return fmt.Errorf("a client that registered itself has no host; leave same_host out")
+	case r.Dynamic && r.Device != nil && *r.Device:
+		return fmt.Errorf("the device flow is for clients that a rule names; leave device out")
 	case !r.Action.valid():
 		return fmt.Errorf("action is %q; it must be allow, ask or deny", r.Action)
 	case r.Refresh != RefreshByDocument && r.Refresh != RefreshAlways && r.Refresh != RefreshNever:

@@ -33,14 +33,15 @@ const (
 	RefreshNever      = "never"
 )
 
-// Rule is one line of a policy. Exactly one of Client, Prefix and Host says to
-// whom it applies; the other members are ceilings on what an admitted client
+// Rule is one line of a policy. Exactly one of Client, Prefix, Host and Dynamic
+// says to whom it applies; the other members are ceilings on what an admitted client
 // may do, and a zero member sets no ceiling.
 type Rule struct {
-	Name   string
-	Client string // the exact client_id, byte for byte
-	Prefix string // an https URL up to and including a slash; matched on the raw client_id
-	Host   string // a host, or "*." and a host for every name below it; to admit one on another port than 443, with ":port"
+	Name    string
+	Client  string // the exact client_id, byte for byte
+	Prefix  string // an https URL up to and including a slash; matched on the raw client_id
+	Host    string // a host, or "*." and a host for every name below it; to admit one on another port than 443, with ":port"
+	Dynamic bool   // every client that registered itself (RFC 7591)
 
 	Action    Action
 	Reason    string // shown to the person who is refused
@@ -78,9 +79,10 @@ type Set struct {
 // Subject is who asks. Host is lower case without a port, and empty for a
 // registered client whose id is not a URL.
 type Subject struct {
-	ID   string
-	Host string
-	Port uint16
+	ID      string
+	Host    string
+	Port    uint16
+	Dynamic bool // it registered itself
 }
 
 // Decision is the answer of a Set: the action, the rule that gave it and its
@@ -90,7 +92,7 @@ type Decision struct {
 	Rule   string // the name of the rule, or "default"
 	Reason string
 
-	Explicit  bool // a rule named this client, not the default
+	Explicit  bool // a rule named this client, not the default nor one about all that registered themselves
 	Scopes    oauth.Scopes
 	HasScopes bool
 	Resources []string
@@ -115,7 +117,7 @@ func (s *Set) Decide(who Subject) Decision {
 		r := &s.Rules[i]
 		if r.matches(who) {
 			return Decision{
-				Action: r.Action, Rule: r.Name, Reason: r.Reason, Explicit: true,
+				Action: r.Action, Rule: r.Name, Reason: r.Reason, Explicit: !r.Dynamic,
 				Scopes: r.Scopes, HasScopes: r.HasScopes, Resources: r.Resources,
 				Methods: r.Methods, Grants: r.Grants, Refresh: r.Refresh,
 				Remember: r.Remember, Loopback: r.Loopback, SameHost: r.SameHost,
@@ -199,6 +201,8 @@ func within(ceiling []string, v string) bool {
 // admission has to be exact.
 func (r *Rule) matches(who Subject) bool {
 	switch {
+	case r.Dynamic:
+		return who.Dynamic
 	case r.Client != "":
 		return who.ID == r.Client
 	case r.Prefix != "":

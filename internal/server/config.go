@@ -75,6 +75,8 @@ type Config struct {
 	PAR    PARConfig    `yaml:"par"`
 	Device DeviceConfig `yaml:"device"`
 
+	Registration RegistrationConfig `yaml:"registration"`
+
 	IDJAG    IDJAGConfig    `yaml:"id_jag"`
 	Exchange ExchangeConfig `yaml:"token_exchange"`
 
@@ -180,7 +182,7 @@ func Defaults() Config {
 		Policy:      PolicyConfig{Default: "ask"},
 		PAR:         PARConfig{Life: time.Minute},
 		Device:      defaultDevice(),
-		Attestation: defaultAttestation(),
+		Attestation: defaultAttestation(), Registration: defaultRegistration(),
 	}
 }
 
@@ -299,7 +301,7 @@ func (c *Config) check() error {
 	if err := c.PAR.check(); err != nil {
 		return err
 	}
-	if err := c.Device.check(); err != nil {
+	if err := errors.Join(c.Device.check(), c.Registration.check()); err != nil {
 		return err
 	}
 	if err := c.checkStore(); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/internal/policy"
+	"github.com/bonafide-id/bonafide/internal/register"
 	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
 )
@@ -61,6 +62,9 @@ func (s *Server) metadata() *oauth.ServerMetadata {
 			m.IntrospectionAuthMethods = []string{oauth.MethodSecretBasic}
 			m.IntrospectionSigningAlgs = s.keys.Algorithms()
 		}
+	}
+	if s.register != nil {
+		m.RegistrationEndpoint = at(register.Path)
 	}
 	if s.cfg.Device.Enabled {
 		m.DeviceEndpoint = at("/device_authorization")

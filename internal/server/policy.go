@@ -57,12 +57,14 @@ type PolicyConfig struct {
 	Rules   []RuleConfig `yaml:"rules"`
 }
 
-// RuleConfig is one rule: one of client, prefix and host, an action, ceilings.
+// RuleConfig is one rule: one of client, prefix, host and dynamic, an action,
+// ceilings.
 type RuleConfig struct {
 	Name      string    `yaml:"name"`
 	Client    string    `yaml:"client"`
 	Prefix    string    `yaml:"prefix"`
 	Host      string    `yaml:"host"`
+	Dynamic   bool      `yaml:"dynamic"` // all clients that registered themselves
 	Action    string    `yaml:"action"`
 	Reason    string    `yaml:"reason"`
 	Scopes    *[]string `yaml:"scopes"`
@@ -117,7 +119,7 @@ func (c *Config) PolicySet() (*policy.Set, error) {
 	}
 	for _, r := range c.Policy.Rules {
 		rule := policy.Rule{
-			Name: r.Name, Client: r.Client, Prefix: r.Prefix, Host: r.Host,
+			Name: r.Name, Client: r.Client, Prefix: r.Prefix, Host: r.Host, Dynamic: r.Dynamic,
 			Action: policy.Action(r.Action), Reason: r.Reason, Resources: r.Resources,
 			Methods: r.Methods, Grants: r.Grants, Refresh: r.Refresh,
 			Remember: r.Remember, Loopback: r.Loopback, SameHost: r.SameHost,

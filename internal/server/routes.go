@@ -59,6 +59,9 @@ func (s *Server) buildEndpoints(master []byte) (err error) {
 	}); err != nil {
 		return err
 	}
+	if err := s.buildRegistration(); err != nil {
+		return err
+	}
 	s.mount()
 	return nil
 }
@@ -85,7 +88,10 @@ func (s *Server) mount() {
 	var routes []web.Route
 	routes = append(routes, s.authorize.Routes()...) // /authorize, /authorize/resume, /par, /consent, /logo, /device…
 	routes = append(routes, s.login.Routes()...)     // /login, /login/callback/…, /logout, /connections
-	routes = append(routes, e.Routes()...)           // /assets/...
+	if s.register != nil {
+		routes = append(routes, s.register.Routes()...) // /register, /register/…
+	}
+	routes = append(routes, e.Routes()...) // /assets/...
 	for _, r := range routes {
 		mux.Handle(r.Pattern, r.Handler)
 	}

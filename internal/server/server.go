@@ -19,6 +19,7 @@ import (
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/keyring"
 	"github.com/bonafide-id/bonafide/internal/login"
+	"github.com/bonafide-id/bonafide/internal/register"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/token"
 	"github.com/bonafide-id/bonafide/internal/web"
@@ -60,6 +61,7 @@ type Server struct {
 	authorize *authorize.Handler
 	clients   *clientauth.Authenticator
 	token     *token.Handler
+	register  *register.Handler // nil where no client may register itself
 	mux       *http.ServeMux
 	cert      certificate
 	draining  atomic.Bool

@@ -107,7 +107,7 @@ func (p *dbproxy) serve(c net.Conn) {
 		if n := p.delay.Load(); n > 0 && (head[0] == 'Q' || head[0] == 'S') {
 			time.Sleep(time.Duration(rand.Int64N(n) + 1))
 		}
-		if head[0] == 'Q' && strings.EqualFold(strings.TrimRight(string(body), "\x00; "), "commit") {
+		if head[0] == 'Q' && strings.HasSuffix(strings.ToLower(strings.TrimRight(string(body), "\x00; ")), "commit") {
 			switch {
 			case p.lose.Add(-1) >= 0:
 				lose.Store(true)
@@ -139,7 +139,7 @@ func (p *dbproxy) answers(c, d net.Conn, spoil, lose *atomic.Bool) {
 		}
 		p.wait()
 		switch {
-		case lose.Load() && head[0] == 'C':
+		case lose.Load() && head[0] == 'C' && string(body) == "COMMIT\x00":
 			p.lost.Add(1)
 			return
 		case spoil.Load() && head[0] != 'Z':

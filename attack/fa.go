@@ -207,6 +207,7 @@ var groupFA = group{
 			}
 			p := s.newUser("john")
 			p.grant()
+			t.must(sh("sync", "-f", d.dir)) // what initdb wrote; from here on nobody syncs but the store
 			for n := range 8 {
 				code := p.codeFor(az())
 				a := s.post("/token", codeForm(code))
@@ -604,7 +605,7 @@ var groupFA = group{
 		{"FA-18", func(t *trial) {
 			px := t.w.dbproxy("93.184.216.61", databaseAddr)
 			defer px.close()
-			twin, err := t.w.start(options{addr: "93.184.216.54", twin: t.s, changes: []string{databaseAddr, "93.184.216.61"}})
+			twin, err := t.w.start(options{addr: "93.184.216.54", twin: t.s, changes: append([]string{databaseAddr, "93.184.216.61"}, t.options.changes...)})
 			t.must(err)
 			defer twin.kill()
 			code, other := t.john.codeFor(az()), t.john.codeFor(az())
@@ -639,14 +640,14 @@ var groupFA = group{
 				p := s.newUser("john")
 				p.grant()
 				px.conflict.Store(20)
-				px.delay.Store(int64(20 * time.Millisecond))
+				px.delay.Store(int64(5 * time.Millisecond))
 				stop := make(chan struct{})
 				go func() {
 					for {
 						select {
 						case <-stop:
 							return
-						case <-time.After(300 * time.Millisecond):
+						case <-time.After(2 * time.Second):
 							px.hangUp()
 						}
 					}
@@ -712,14 +713,19 @@ func (t *trial) revived(s *server, cut *disk, pg *postgres) *server {
 	store := cut.dir + "/house.db"
 	if pg != nil {
 		pg.control("stop", "-m", "immediate") // one cluster has the address at a time
-		os.Remove(cut.dir + "/pg/data/postmaster.pid")
+		for _, name := range []string{"/data/postmaster.pid", "/.s.PGSQL.5432", "/.s.PGSQL.5432.lock"} {
+			os.Remove(cut.dir + "/pg" + name)
+		}
 		next := &postgres{bin: pg.bin, dir: cut.dir + "/pg", addr: pg.addr}
 		conf := cut.dir + "/pg/data/postgresql.conf"
 		raw, err := os.ReadFile(conf)
 		t.must(err)
 		t.must(os.WriteFile(conf, []byte(strings.ReplaceAll(string(raw), pg.dir, next.dir)), 0o600))
 		t.must(sh("chown", "-R", "postgres:", next.dir))
-		t.must(next.control("start"))
+		if err := next.control("start"); err != nil {
+			raw, _ := os.ReadFile(next.dir + "/log")
+			t.fatal("%v: %s", err, tail(string(raw), 800))
+		}
 		store = s.store
 	}
 	after, err := t.w.start(options{addr: "93.184.216.54", twin: s, storeAt: store})

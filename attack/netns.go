@@ -13,6 +13,7 @@ import (
 const (
 	asAddr       = "93.184.216.50"
 	replicaAddr  = "93.184.216.53"
+	twinAddr     = "93.184.216.57"
 	goodAddr     = "93.184.216.34"
 	evilAddr     = "93.184.216.40"
 	mcpAddr      = "93.184.216.51"

@@ -74,7 +74,7 @@ func (e *env) twin() *server {
 		}
 		return s
 	}
-	s, err := e.w.start(options{addr: replicaAddr, twin: e.s})
+	s, err := e.w.start(options{addr: twinAddr, twin: e.s, changes: e.options.changes})
 	if err != nil {
 		panic(stop{"the second replica: " + err.Error()})
 	}

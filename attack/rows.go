@@ -45,6 +45,8 @@ type env struct {
 	s    *server
 	john *person
 	vars map[string]any
+
+	options options // of the group
 }
 
 // trial is one row under way.
@@ -161,7 +163,7 @@ type outcome struct {
 // attacks it.
 func (w *world) runGroup(g group, only map[string]bool) (out []outcome) {
 	g.rows = g.rowsOver(w.engine.name())
-	e := &env{w: w, vars: map[string]any{}}
+	e := &env{w: w, vars: map[string]any{}, options: g.options}
 	began := time.Now()
 	if why := guarded(func() { e.begin(g) }); why != "" {
 		for _, r := range g.rows {
@@ -277,6 +279,7 @@ func (e *env) begin(g group) {
 		panic(stop{err.Error()})
 	}
 	e.s = s
+	delete(e.vars, "twin")
 	e.john = s.newUser("john")
 	e.baseline(e.john)
 	if p, ok := e.w.engine.(*postgres); ok { // a server that falls back to a file would pass every row

@@ -108,6 +108,15 @@ func verbs() []verb {
 		{"EndSession", func(ctx context.Context, s *Store) error { return s.EndSession(ctx, HashOf("session")) }},
 		{"SetPassword", func(ctx context.Context, s *Store) error { return s.SetPassword(ctx, "u1", "x", noon) }},
 		{"DisableUser", func(ctx context.Context, s *Store) error { return s.DisableUser(ctx, "u1", noon) }},
+		{"PublishPolicy", func(ctx context.Context, s *Store) error {
+			_, err := s.PublishPolicy(ctx, Policy{Body: []byte("a"), Digest: "a"}, noon, ev)
+			return err
+		}},
+		{"OfferPolicy", func(ctx context.Context, s *Store) error {
+			_, err := s.OfferPolicy(ctx, Policy{Body: []byte("b"), Digest: "b"}, noon, ev)
+			return err
+		}},
+		{"NewestPolicy", func(ctx context.Context, s *Store) error { _, err := s.NewestPolicy(ctx); return err }},
 		{"AppendEvents", func(ctx context.Context, s *Store) error { return s.AppendEvents(ctx, ev) }},
 		{"Events", func(ctx context.Context, s *Store) error { _, err := s.Events(ctx, EventQuery{}); return err }},
 		{"VerifyEvents", func(ctx context.Context, s *Store) error { _, _, err := s.VerifyEvents(ctx); return err }},
@@ -150,7 +159,7 @@ func TestBrokenDatabase(t *testing.T) {
 	// Each table goes missing in turn, before each verb: whatever the verb then
 	// says, it is not a fact about what it was asked for.
 	for _, table := range []string{"users", "sessions", "clients", "documents", "cache", "consents", "consent_nonces",
-		"grants", "codes", "refresh_tokens", "spent_ids", "denied_tokens", "signing_keys", "audit",
+		"grants", "codes", "refresh_tokens", "spent_ids", "denied_tokens", "signing_keys", "audit", "revisions", "policies",
 		"pushed_requests", "device_codes", "identities"} {
 		t.Run("URL-15, mistake 35: without the table "+table+" nothing is called unknown or spent", func(t *testing.T) {
 			s := open(t)

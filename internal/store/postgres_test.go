@@ -283,7 +283,7 @@ func TestBrokenPostgres(t *testing.T) {
 		}
 	})
 	t.Run("URL-15, mistake 35: without a table nothing is called unknown or spent", func(t *testing.T) {
-		for _, table := range []string{"users", "sessions", "clients", "documents", "consents", "grants", "codes", "refresh_tokens", "spent_ids", "signing_keys", "audit"} {
+		for _, table := range []string{"users", "sessions", "clients", "documents", "consents", "grants", "codes", "refresh_tokens", "spent_ids", "signing_keys", "audit", "revisions", "policies"} {
 			address := database(t)
 			s := openAt(t, address)
 			seed(t, s)

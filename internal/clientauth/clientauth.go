@@ -238,7 +238,7 @@ func (a *Authenticator) public(ctx context.Context, q *Request) (*Client, error)
 	if q.ClientID == "" {
 		return nil, oauth.Refuse(oauth.InvalidRequest, "client_id is missing").Under("CAUTH-02")
 	}
-	c, err := a.find(ctx, q, q.ClientID)
+	c, err := a.find(ctx, q, q.ClientID, true)
 	if err != nil {
 		return nil, err
 	}
@@ -265,7 +265,13 @@ func (a *Authenticator) secret(ctx context.Context, q *Request, g given) (*Clien
 	if g.secret == "" {
 		return nil, fail("CAUTH-13", "no secret was sent for %q", g.id)
 	}
-	c, err := a.known(ctx, q, g.id, g.method)
+	c, err := a.find(ctx, q, g.id, false)
+	if errors.Is(err, directory.ErrDeferred) {
+		return nil, fail("CAUTH-14", "a secret was sent for a client that is a document")
+	}
+	if err == nil {
+		err = mayUse(c, g.method)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -286,7 +292,7 @@ func (a *Authenticator) secret(ctx context.Context, q *Request, g given) (*Clien
 
 // known returns a client that may use the method.
 func (a *Authenticator) known(ctx context.Context, q *Request, id, method string) (*directory.Client, error) {
-	c, err := a.find(ctx, q, id)
+	c, err := a.find(ctx, q, id, true)
 	if err != nil {
 		return nil, err
 	}
@@ -295,8 +301,9 @@ func (a *Authenticator) known(ctx context.Context, q *Request, id, method string
 
 // find looks the client up: among those that are known here, and where strangers
 // may come also at its own address. What is wrong with a stranger's document says
-// nothing about credentials, so that its developer is told (X15).
-func (a *Authenticator) find(ctx context.Context, q *Request, id string) (*directory.Client, error) {
+// nothing about credentials, so that its developer is told (X15). Without mayFetch
+// a stranger is directory.ErrDeferred.
+func (a *Authenticator) find(ctx context.Context, q *Request, id string, mayFetch bool) (*directory.Client, error) {
 	web.SetClient(ctx, id)
 	if q.Resolve {
 		if q.Admit != nil {
@@ -304,7 +311,7 @@ func (a *Authenticator) find(ctx context.Context, q *Request, id string) (*direc
 				return nil, err
 			}
 		}
-		return a.cfg.Directory.Find(cimd.WithSource(ctx, web.ClientIP(ctx).String()), id, true) // who asks pays for the fetch
+		return a.cfg.Directory.Find(cimd.WithSource(ctx, web.ClientIP(ctx).String()), id, mayFetch) // who asks pays for the fetch
 	}
 	c, err := a.cfg.Directory.Stored(ctx, id)
 	if e, ok := errors.AsType[*oauth.Error](err); ok && e.Code == oauth.InvalidClient {

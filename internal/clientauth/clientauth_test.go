@@ -41,6 +41,7 @@ type people struct {
 	keys      map[string]jose.Set
 	asked     int
 	found     int
+	fetched   int
 	refusal   error // of Find
 	err       error // of Stored
 	keysErr   error
@@ -65,7 +66,11 @@ func (p *people) Find(ctx context.Context, id string, mayFetch bool) (*directory
 	if p.refusal != nil {
 		return nil, p.refusal
 	}
-	if c, ok := p.strangers[id]; ok && mayFetch {
+	if c, ok := p.strangers[id]; ok {
+		if !mayFetch {
+			return nil, directory.ErrDeferred
+		}
+		p.fetched++
 		return c, nil
 	}
 	return p.Stored(ctx, id)

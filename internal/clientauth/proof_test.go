@@ -317,6 +317,19 @@ func TestResolve(t *testing.T) {
 			t.Error("the stranger was looked up")
 		}
 	})
+	t.Run("attack CA-12: CAUTH-12, CAUTH-14 a secret, which no stranger has, causes no fetch", func(t *testing.T) {
+		for name, q := range map[string]Request{
+			"in the header": {Basic: true, BasicUser: id, BasicPass: "guess", Resolve: true},
+			"in the body":   {ClientID: id, Secret: "guess", Resolve: true},
+		} {
+			h.people.fetched = 0
+			h.refused(t, q, "CAUTH-14")
+			if h.people.fetched != 0 {
+				t.Errorf("%s: the document was fetched", name)
+			}
+		}
+		h.accepted(t, Request{Basic: true, BasicUser: basic, BasicPass: h.secret, Resolve: true}, oauth.MethodSecretBasic)
+	})
 	t.Run("FETCH-19, CAUTH-17 what is wrong with a stranger's document is told as it is", func(t *testing.T) {
 		h.people.refusal = web.Refuse(http.StatusServiceUnavailable, oauth.Refuse(oauth.TemporarilyUnavailable, "too many").Under("FETCH-19"))
 		_, err := h.Authenticate(t.Context(), Request{ClientID: "https://other.test/c.json", Resolve: true})

@@ -303,6 +303,49 @@ func docsPublish(key client.Key) ([]byte, error) {
 	return d.Publish()
 }
 
+func docsBoundClient() (*client.Client, error) {
+	return client.New(client.Config{
+		ID:            "https://app.example.com/client.json",
+		DPoP:          client.DPoPIfOffered, // or DPoPAlways: better no token than one that anybody can use
+		ContentDigest: true,                 // for MCP servers with the extension for DPoP; harmless elsewhere
+	})
+}
+
+func docsDevice(show func(text string)) (*client.Client, error) {
+	return client.New(client.Config{
+		ID: "https://tv.example.com/client.json",
+		Device: func(_ context.Context, code client.DeviceCode) error {
+			show("Open " + code.VerificationURI + " and type " + code.UserCode)
+			return nil // the sign-in goes on until the user has answered
+		},
+	})
+}
+
+func docsAlone(key client.Key) (*client.Client, error) {
+	return client.New(client.Config{
+		ID:    "https://robot.example.com/client.json",
+		Key:   key,
+		Alone: true,
+	})
+}
+
+func docsAttested(backend func(ctx context.Context, clientID string, key []byte) (string, error)) (*client.Client, error) {
+	return client.New(client.Config{
+		ID: "https://app.example.com/client.json",
+		Attest: func(ctx context.Context, a client.Attestation) (string, error) {
+			return backend(ctx, a.ClientID, a.Instance) // a JWT whose cnf.jwk is the key
+		},
+	})
+}
+
+func docsRegister(store client.Store) (*client.Client, error) {
+	return client.New(client.Config{
+		ID:         "https://app.example.com/client.json",
+		RegisterAs: "Example App", // the name that people will read there
+		Store:      store,         // keeps what each server gave, for that server
+	})
+}
+
 func docsTokens(ctx context.Context, c *client.Client) (*http.Client, error) {
 	source := c.TokenSource(ctx, "https://mcp.example.com/mcp")
 	return oauth2.NewClient(ctx, source), nil
@@ -320,6 +363,28 @@ func docsWeb(ctx context.Context, c *client.Client, query string) (*client.Grant
 	// Send the browser to flow.URL and keep flow with the person's session.
 	// When the browser comes back to the redirect URI:
 	return flow.Finish(ctx, query)
+}
+
+func TestDocsClients(t *testing.T) {
+	key, err := client.GenerateKey("ES256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, build := range map[string]func() (*client.Client, error){
+		"bound":      docsBoundClient,
+		"device":     func() (*client.Client, error) { return docsDevice(func(string) {}) },
+		"alone":      func() (*client.Client, error) { return docsAlone(key) },
+		"attested":   func() (*client.Client, error) { return docsAttested(nil) },
+		"registered": func() (*client.Client, error) { return docsRegister(client.NewMemoryStore()) },
+	} {
+		c, err := build()
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if _, err := c.Document("Example App").Publish(); err != nil {
+			t.Error(name, err)
+		}
+	}
 }
 
 func TestDocsClient(t *testing.T) {

@@ -57,6 +57,8 @@ var groupCN = group{
 		e.vars["mallory"] = e.s.newUser("mallory")
 	},
 	rows: []row{
+		{"CN-01", func(t *trial) { t.brokered() }},
+		{"CN-02", func(t *trial) { t.copied() }},
 		{"CN-04", func(t *trial) {
 			t.john.grant()
 			for site, silent := range map[string]bool{"none": true, "same-origin": true, "same-site": false, "cross-site": false, "": false} {
@@ -152,6 +154,7 @@ var groupCN = group{
 			text := pg.text()
 			t.check(strings.Contains(text, "127.0.0.1:6666") && strings.Contains(text, "computer"), "no warning: %s", text)
 		}},
+		{"CN-11", func(t *trial) { t.forced() }},
 		{"CN-12", func(t *trial) {
 			planted := random(32)
 			victim := t.s.person()
@@ -237,6 +240,7 @@ var groupCN = group{
 				t.check(s.get("/logo?client_id=https%3A%2F%2Fevil.test%2Fc.json", withHeader("Cookie", j.cookies())).status != 200, "a logo that no page showed")
 			})
 		}},
+		{"CN-17", func(t *trial) { t.lyingProvider() }},
 		{"CN-18", func(t *trial) {
 			ada := t.s.newUser("ada")
 			f := ada.visit(az()).must("decision").with("decision", "allow")

@@ -230,6 +230,7 @@ var groupFA = group{
 				if pg != nil {
 					(&postgres{bin: pg.bin, dir: cut.dir + "/pg"}).control("stop", "-m", "immediate")
 					pg.control("start")
+					within(10*time.Second, func() bool { return s.get("/readyz").status == 200 && p.visit(az()).code() != "" })
 				}
 				cut.close()
 			}

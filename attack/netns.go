@@ -58,7 +58,7 @@ func prepareNamespace(dir string) error {
 // mount namespace only.
 func mountFiles(dir, hosts string) error {
 	for name, text := range map[string]string{
-		"resolv.conf": "nameserver " + resolverAddr + "\noptions timeout:5 attempts:2\n", "hosts": hosts,
+		"resolv.conf": "nameserver " + resolverAddr + "\noptions timeout:2 attempts:2\n", "hosts": hosts,
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {

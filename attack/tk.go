@@ -128,7 +128,8 @@ var groupTK = group{
 				"in the query": {"?" + good, formType, ""}, "the code in the query": {"?code=" + code, formType, codeForm("").Encode()}, "a broken escape": {"", formType, good + "&x=%zz"}, "a semicolon": {"", formType, good + ";x=1&grant_type;=1"},
 			} {
 				a := t.s.postRaw("/token"+r.query, r.typ, r.body)
-				t.check(a.err == nil && a.status >= 400 && a.status < 500 && a.str("access_token") == "" && len(a.raw) < 2000, "%s: %s", what, a)
+				early := what == "1 MiB" && a.err != nil // the server answers and closes before all of it is sent
+				t.check(early || a.err == nil && a.status >= 400 && a.status < 500 && a.str("access_token") == "" && len(a.raw) < 2000, "%s: %s", what, a)
 			}
 			for _, path := range []string{"/token", "/revoke", "/introspect"} {
 				t.check(t.s.get(path+"?"+good).status == 405, "GET %s", path)

@@ -21,12 +21,20 @@ type standing struct {
 	id      string
 	methods []string
 	dynamic bool   // the client registered itself
-	secret  string // that it got in doing so; "" is none
+	secret  string // that this server and the client share; "" is none
 }
+
+// secretMethods are the ways to send a secret, in the order in which they are
+// preferred: the one that every server has to know comes first.
+var secretMethods = []string{oauth.MethodSecretBasic, oauth.MethodSecretPost}
 
 // standing returns what belongs to a client_id of ours at an issuer. Nothing of
 // one issuer is ever used at another (CLI-13).
 func (c *Client) standing(ctx context.Context, issuer, clientID string) (standing, error) {
+	if secret := c.cfg.Secrets[issuer]; secret != "" && clientID != "" && clientID == c.cfg.Registered[issuer] {
+		methods := slices.DeleteFunc(slices.Clone(c.cfg.Methods), func(m string) bool { return m == oauth.MethodNone })
+		return standing{id: clientID, methods: append(methods, secretMethods...), secret: secret}, nil
+	}
 	if clientID != "" && (clientID == c.cfg.ID || clientID == c.cfg.Registered[issuer]) {
 		return standing{id: clientID, methods: c.cfg.Methods}, nil
 	}
@@ -63,8 +71,13 @@ func (cfg *Config) checkMethods() error {
 			return fmt.Errorf("method %q is not for a client with a document", m)
 		}
 	}
-	if cfg.Alone && len(cfg.Methods) == 1 && cfg.Methods[0] == oauth.MethodNone {
+	if cfg.Alone && len(cfg.Secrets) == 0 && len(cfg.Methods) == 1 && cfg.Methods[0] == oauth.MethodNone {
 		return errors.New("a client that acts for itself needs a Key or Attest: it has to prove who it is")
+	}
+	for issuer := range cfg.Secrets {
+		if cfg.Registered[issuer] == "" {
+			return fmt.Errorf("a secret for %s needs the client_id that is registered there", issuer)
+		}
 	}
 	return nil
 }
@@ -91,8 +104,8 @@ func nameOf(alg string, listed []string) string {
 // method chooses how the client authenticates: what it can do and what the server
 // lists, the client's own key before an attestation, and that before nothing
 // (CLI-17). A server that forgets to list none is still offered it. bound says
-// that a DPoP proof goes along. No secret is sent but one that this very server
-// gave in a registration.
+// that a DPoP proof goes along. No secret is sent but one that was made for the
+// client at this very server.
 func (c *Client) method(m *oauth.ServerMetadata, who standing, bound bool) (string, error) {
 	theirs := m.TokenAuthMethods
 	common := func(method string) bool {
@@ -111,7 +124,11 @@ func (c *Client) method(m *oauth.ServerMetadata, who standing, bound bool) (stri
 	case common(oauth.MethodAttestation) && attested:
 		return decide(oauth.MethodAttestation, "prove this installation with an attestation", "CLI-17")
 	case who.secret != "":
-		return decide(who.methods[0], "prove the client with the secret that this server gave it", "CLI-13")
+		for _, m := range secretMethods {
+			if common(m) {
+				return decide(m, "prove the client with the secret that it has at this server", "CLI-13")
+			}
+		}
 	case slices.Contains(who.methods, oauth.MethodNone):
 		return decide(oauth.MethodNone, "send the client_id without proof", "CLI-15")
 	}

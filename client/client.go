@@ -50,6 +50,10 @@ type Config struct {
 	// issuer that stands here may be inside a private network even when the
 	// resource is not.
 	Registered map[string]string
+	// Secrets maps an issuer to the client_secret that goes with the client_id in
+	// Registered. It is sent to that issuer and to nobody else, unless the client
+	// can prove itself with its Key there.
+	Secrets map[string]string
 	// RegisterAs is the name under which the client registers itself (RFC 7591) at
 	// authorization servers that accept neither documents nor a client_id of
 	// Registered; "" never registers. What such a server gives is kept in Store
@@ -80,7 +84,7 @@ type Config struct {
 	// Store keeps tokens; nil keeps them in memory.
 	Store Store
 	// Alone makes the client act for itself, without a person (client credentials).
-	// It needs a Key or Attest, and an authorization server where somebody allowed
+	// It needs a Key, Attest or a secret, and an authorization server where somebody allowed
 	// it that. No browser is opened and Confirm is asked all the same.
 	Alone bool
 	// Device, when it is set, signs the user in on another device in place of a

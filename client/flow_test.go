@@ -275,6 +275,55 @@ func TestTokenRequest(t *testing.T) {
 	})
 	for _, tc := range []struct {
 		name   string
+		key    bool
+		theirs []string
+		want   string
+	}{
+		{"CLI-13, CLI-17 a secret of a registered client, in Basic", false, []string{"client_secret_post", "client_secret_basic"}, "client_secret_basic"},
+		{"CLI-13, CLI-17 in the body, where that is all", false, []string{"client_secret_post", "none"}, "client_secret_post"},
+		{"CLI-13, CLI-17 a server that lists nothing", false, nil, "client_secret_basic"},
+		{"CLI-17 the key comes first", true, []string{"client_secret_post", "private_key_jwt"}, "private_key_jwt"},
+		{"CLI-17 nothing in common", false, []string{"tls_client_auth"}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t, func(c *Config) {
+				if tc.key {
+					c.Key = key(t, "ES256")
+				}
+			})
+			w.c.cfg.Registered, w.c.cfg.Secrets = map[string]string{w.as.URL: "r1"}, map[string]string{w.as.URL: "s3cret"}
+			w.as.meta.TokenAuthMethods = tc.theirs
+			g, err := w.c.SignIn(t.Context(), w.target())
+			if tc.want == "" {
+				if err == nil || w.opened() != 0 {
+					t.Error("signed in")
+				}
+				return
+			}
+			if err != nil || g.ClientID != "r1" {
+				t.Fatal(g, err)
+			}
+			user, pass, basic := (&http.Request{Header: w.as.headers[0]}).BasicAuth()
+			f := w.as.posted[0]
+			if basic != (tc.want == "client_secret_basic") || basic && (user != "r1" || pass != "s3cret" || f.Has("client_id")) ||
+				(f.Get("client_secret") != "") != (tc.want == "client_secret_post") || f.Has("client_assertion") != tc.key {
+				t.Error(f, w.as.headers)
+			}
+		})
+	}
+	t.Run("CLI-13, CLI-14 a secret of one server is none at another", func(t *testing.T) {
+		w := newWorld(t, func(c *Config) {
+			c.Registered, c.Secrets = map[string]string{"https://other.test": "r1"}, map[string]string{"https://other.test": "s3cret"}
+		})
+		if _, err := redeem(t, w); err != nil || w.as.posted[0].Has("client_secret") || w.as.auth[0] != "" {
+			t.Error(err, w.as.posted)
+		}
+		if _, err := New(Config{ID: appID, Secrets: map[string]string{"https://other.test": "s"}}); err == nil {
+			t.Error("a secret for nobody")
+		}
+	})
+	for _, tc := range []struct {
+		name   string
 		change func(map[string]any)
 		ok     bool
 	}{

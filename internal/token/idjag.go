@@ -206,6 +206,17 @@ func checkSubject(_ *Handler, _ *issue, a *idJAG) error {
 	return nil
 }
 
+// address is the e-mail address by which an account may be found or made: none
+// that the issuer did not verify, and nothing that could be the name of an account
+// and no address.
+func (a *idJAG) address() string {
+	local, domain, ok := strings.Cut(a.Email, "@")
+	if a.unverified || !ok || local == "" || domain == "" || strings.ContainsAny(a.Email, " \t") {
+		return ""
+	}
+	return a.Email
+}
+
 // checkConfirmed wants a DPoP proof with the key that the assertion names. A cnf
 // that we cannot check is not passed over.
 func checkConfirmed(_ *Handler, is *issue, a *idJAG) error {

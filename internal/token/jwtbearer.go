@@ -132,8 +132,8 @@ func (h *Handler) person(ctx context.Context, is *issue, a *idJAG) (userID strin
 		l.UserID = known.ID
 	case l.by == LinkCreate:
 		l.UserID = store.NewID(is.now)
-		if known == nil && a.Email != "" { // an address stands for one account
-			l.email, l.names = a.Email, []string{a.Email}
+		if to := a.address(); known == nil && to != "" { // an address stands for one account
+			l.email, l.names = to, []string{to}
 		}
 		l.names = append(l.names, a.Subject+"@"+hostOf(a.Issuer))
 	default:
@@ -145,10 +145,10 @@ func (h *Handler) person(ctx context.Context, is *issue, a *idJAG) (userID strin
 
 // byEmail returns the account with the address of the assertion, or nil.
 func (h *Handler) byEmail(ctx context.Context, a *idJAG) (*store.User, error) {
-	if a.issuer.Link == LinkIdentity || a.Email == "" || a.unverified {
+	if a.issuer.Link == LinkIdentity || a.address() == "" {
 		return nil, nil
 	}
-	u, err := h.cfg.Identities.UserByEmail(ctx, a.Email)
+	u, err := h.cfg.Identities.UserByEmail(ctx, a.address())
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, nil

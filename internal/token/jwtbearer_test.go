@@ -350,6 +350,20 @@ func TestLinking(t *testing.T) {
 			t.Errorf("account %+v, %v", u, err)
 		}
 	})
+	for name, claim := range map[string]m{
+		"that the issuer did not verify": {"email": "boss@acme.test", "email_verified": false},
+		"that is none":                   {"email": "root"},
+	} {
+		t.Run("XCH-10 a new account does not get an address "+name+", nor its name", func(t *testing.T) {
+			h := newAgents(t)
+			claim["iss"], claim["sub"] = idpCreate, "mallory"
+			a := h.claims(t, h.ok(t, h.vouch(t, claim)))
+			if u, err := h.store.UserByID(t.Context(), a.Subject); err != nil || u.Email != "" || u.Name != "mallory@create.idp.test" {
+				t.Fatalf("account %+v, %v", u, err)
+			}
+			h.refused(t, oauth.InvalidGrant, h.vouch(t, email(m{"email": "boss@acme.test", "sub": "boss-at-idp"})))
+		})
+	}
 	t.Run("XCH-10 a name that is taken gives way to the subject", func(t *testing.T) {
 		h := newAgents(t)
 		addAccount(t, h, "ada@acme.test", "")

@@ -60,8 +60,8 @@ type Config struct {
 	// at start-up.
 	Scopes []Scope
 	// Tools maps a tool's name, byte for byte, to the scopes a call needs beside
-	// Baseline. When Tools, DefaultToolScopes and Methods are all nil, bodies are
-	// not read at all.
+	// Baseline. When Tools, DefaultToolScopes, Methods and Strength are all nil,
+	// bodies are not read at all.
 	Tools map[string][]string
 	// DefaultToolScopes is what a tool outside Tools needs beside Baseline. nil
 	// means that such a tool does not exist: the guard answers the call with
@@ -71,6 +71,16 @@ type Config struct {
 	// Methods maps other JSON-RPC methods, such as "resources/read", to the
 	// scopes they need beside Baseline.
 	Methods map[string][]string
+
+	// Strength maps tools to how the person has to have signed in for a call (RFC
+	// 9470). Each one has to be among the tools.
+	Strength map[string]Strength
+	// HideTools leaves out of lists what the token's scopes do not cover. Package
+	// resourcemcp does so; a server of your own asks [Guard.Shows].
+	HideTools bool
+
+	// Introspection, if not nil, asks the authorization server about each token.
+	Introspection *Introspection
 
 	// Origins are the web origins whose pages may call, such as
 	// "https://inspector.example"; "*" is any. A request with another Origin is
@@ -148,6 +158,7 @@ type Guard struct {
 	issuers      map[string]*issuer
 	nonces       *jose.Nonces
 	proofs       *replays
+	introspect   *introspector // nil: tokens are checked here alone
 }
 
 // New checks the configuration and returns a Guard. Nothing is fetched: keys
@@ -155,7 +166,7 @@ type Guard struct {
 func New(cfg Config) (*Guard, error) {
 	g := &Guard{cfg: cfg, algorithms: cfg.Algorithms}
 	g.defaults()
-	for _, step := range []func() error{g.readResource, g.readScopes, g.readAlgorithms, g.readOrigins, g.readIssuers, g.readDPoP, g.buildMetadata} {
+	for _, step := range []func() error{g.readResource, g.readScopes, g.readAlgorithms, g.readStrength, g.readOrigins, g.readIssuers, g.readIntrospection, g.readDPoP, g.buildMetadata} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("configure resource guard: %w", err)
 		}

@@ -159,12 +159,28 @@ func (i *issuer) fetch(ctx context.Context) (*keySet, error) {
 	return &keySet{Set: set, expires: i.now().Add(lifetime(header))}, nil
 }
 
-// discover returns jwks_uri from the issuer's metadata. The metadata must name
-// exactly the issuer that was asked (RFC 8414 section 3.3).
+// discover returns jwks_uri from the issuer's metadata.
 func (i *issuer) discover(ctx context.Context) (string, error) {
-	places, err := oauth.ServerMetadataURLs(i.id)
+	m, err := i.metadata(ctx)
 	if err != nil {
 		return "", err
+	}
+	return m.JWKSURI, i.endpoint("jwks_uri", m.JWKSURI)
+}
+
+// issuerMetadata is what the guard asks of an issuer's metadata.
+type issuerMetadata struct {
+	Issuer                string `json:"issuer"`
+	JWKSURI               string `json:"jwks_uri"`
+	IntrospectionEndpoint string `json:"introspection_endpoint"`
+}
+
+// metadata reads the issuer's metadata, which must name exactly the issuer that
+// was asked (RFC 8414 section 3.3).
+func (i *issuer) metadata(ctx context.Context) (m issuerMetadata, err error) {
+	places, err := oauth.ServerMetadataURLs(i.id)
+	if err != nil {
+		return m, err
 	}
 	var failed error
 	for _, place := range places {
@@ -173,24 +189,27 @@ func (i *issuer) discover(ctx context.Context) (string, error) {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		var m struct {
-			Issuer  string `json:"issuer"`
-			JWKSURI string `json:"jwks_uri"`
-		}
+		m = issuerMetadata{}
 		if err := json.Unmarshal(body, &m); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", place, err))
 			continue
 		}
 		if m.Issuer != i.id {
-			return "", fmt.Errorf("%s names the issuer %q", place, m.Issuer)
+			return m, fmt.Errorf("%s names the issuer %q", place, m.Issuer)
 		}
-		u, err := url.Parse(m.JWKSURI)
-		if err != nil || u.Host == "" || u.Scheme != "https" && !(i.plain && u.Scheme == "http" && loopbackHost(u.Hostname())) {
-			return "", fmt.Errorf("%s has no https jwks_uri", place)
-		}
-		return m.JWKSURI, nil
+		return m, nil
 	}
-	return "", failed
+	return m, failed
+}
+
+// endpoint accepts an https URL, or an http one on this computer where the issuer
+// is one too.
+func (i *issuer) endpoint(what, raw string) error {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" || u.Scheme != "https" && !(i.plain && u.Scheme == "http" && loopbackHost(u.Hostname())) {
+		return fmt.Errorf("%s has no https %s", i.id, what)
+	}
+	return nil
 }
 
 func (i *issuer) get(ctx context.Context, address string) ([]byte, http.Header, error) {

@@ -24,7 +24,9 @@ import (
 // Refusals: 403 for a foreign Origin or Host; 401 without credentials or with a
 // token that is not good; 400 for a malformed Authorization header or body; 403
 // insufficient_scope with every scope that the operation needs; 413 and 431 for
-// too much; 503 when the authorization server's keys cannot be had.
+// too much; 401 insufficient_user_authentication where a tool wants a stronger or
+// fresher sign-in; 503 when the authorization server's keys or its word on a token
+// cannot be had.
 func (g *Guard) Protect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := g.cfg.Now()
@@ -51,6 +53,9 @@ func (g *Guard) Protect(next http.Handler) http.Handler {
 			ctx, cancel := context.WithTimeout(guarded.Context(), d.Token.Expires.Sub(g.cfg.Now()))
 			defer cancel()
 			guarded = guarded.WithContext(ctx)
+			if cred, err := presented(r); g.introspect != nil && err == nil {
+				go g.watch(ctx, cancel, cred.token)
+			}
 		}
 		next.ServeHTTP(w, guarded)
 	})
@@ -89,6 +94,9 @@ func (g *Guard) admit(w http.ResponseWriter, r *http.Request, d *Decision) (out 
 			if err != nil {
 				return nil, false, err
 			}
+			if weak := g.strong(d.Token, msgs); weak != nil {
+				return nil, false, oauth.Refuse(oauth.InsufficientUserAuthentication, "%s", weak.Error()).Under("RS-22").Because(weak)
+			}
 			stream = slices.ContainsFunc(msgs, func(m message) bool { return m.method == listen })
 		}
 		out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
@@ -102,7 +110,7 @@ func (g *Guard) admit(w http.ResponseWriter, r *http.Request, d *Decision) (out 
 
 // readsBodies reports whether the body of a request says what it needs.
 func (g *Guard) readsBodies() bool {
-	return g.cfg.Tools != nil || g.cfg.Methods != nil || g.cfg.DefaultToolScopes != nil
+	return g.cfg.Tools != nil || g.cfg.Methods != nil || g.cfg.DefaultToolScopes != nil || g.cfg.Strength != nil
 }
 
 // authenticate finds and checks the token of a request and what it is bound to,
@@ -252,7 +260,7 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, d *Decision, err 
 		d.Status, hint = http.StatusUnsupportedMediaType, err.Error()
 	case errors.Is(err, errLongHeader):
 		d.Status, d.Rule, hint = http.StatusRequestHeaderFieldsTooLarge, "RS-14", err.Error()
-	case code == oauth.InvalidToken, code == oauth.InvalidDPoPProof, code == oauth.UseDPoPNonce:
+	case code == oauth.InvalidToken, code == oauth.InsufficientUserAuthentication, code == oauth.InvalidDPoPProof, code == oauth.UseDPoPNonce:
 		d.Status = http.StatusUnauthorized
 	case code == oauth.InsufficientScope:
 		d.Status = http.StatusForbidden
@@ -288,8 +296,11 @@ func (g *Guard) challenge(d *Decision, code oauth.Code, hint string) string {
 			oauth.Param{Name: "error_description", Value: hint})
 	}
 	scopes := g.baseline
-	if code == oauth.InsufficientScope {
-		scopes = d.Needed
+	if code == oauth.InsufficientScope || code == oauth.InsufficientUserAuthentication {
+		scopes = d.Needed // all that the operation needs, at once
+	}
+	if weak, ok := errors.AsType[*weakness](d.Err); ok {
+		c.Params = append(c.Params, weak.params()...)
 	}
 	c.Params = append(c.Params,
 		oauth.Param{Name: "scope", Value: scopes.String()},

@@ -19,6 +19,11 @@ type Token struct {
 	Issued   time.Time    // zero when the token does not say
 	Expires  time.Time
 
+	// AuthTime and ACR say when and how the person signed in; zero where the token
+	// does not say.
+	AuthTime time.Time
+	ACR      string
+
 	// KeyThumbprint is that of the key whose possession the caller proved (RFC 9449,
 	// RFC 7638); "" for a bearer token.
 	KeyThumbprint string

@@ -19,6 +19,7 @@ package resourcemcp
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/auth"
@@ -117,12 +118,41 @@ func check(g *resource.Guard) mcp.Middleware {
 				ctx = resource.NewContext(ctx, t)
 			}
 			if call, is := req.(*mcp.CallToolRequest); is {
-				needs, known := g.Needs(call.Params.Name)
-				if !ok || !known || !t.Allows(needs...) {
+				if !ok || !g.Permits(t, call.Params.Name) {
 					return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidRequest, Message: "this tool call is not permitted"}
 				}
 			}
-			return next(ctx, method, req)
+			res, err := next(ctx, method, req)
+			if list, is := res.(*mcp.ListToolsResult); is && err == nil && g.HidesTools() {
+				hide(g, t, list)
+			}
+			return res, err
 		}
+	}
+}
+
+// hide leaves out of a list what the token does not cover, keeps the order of the
+// server, and keeps caches from sharing it (RS-20).
+func hide(g *resource.Guard, t resource.Token, list *mcp.ListToolsResult) {
+	list.Tools = slices.DeleteFunc(list.Tools, func(tool *mcp.Tool) bool { return !g.Shows(t, tool.Name) })
+	list.CacheScope = "private"
+}
+
+// The extensions of MCP that say how clients may get tokens beside the sign-in of
+// a person, for [Advertise].
+const (
+	ClientCredentials = "io.modelcontextprotocol/oauth-client-credentials"
+	EnterpriseManaged = "io.modelcontextprotocol/enterprise-managed-authorization"
+)
+
+// Advertise makes a server say which of the extensions its authorization server
+// has, in the capabilities of initialize and server/discover (RS-30). It goes with
+// the options that the server is made from.
+func Advertise(o *mcp.ServerOptions, extensions ...string) {
+	if o.Capabilities == nil {
+		o.Capabilities = &mcp.ServerCapabilities{Logging: &mcp.LoggingCapabilities{}}
+	}
+	for _, name := range extensions {
+		o.Capabilities.AddExtension(name, nil)
 	}
 }

@@ -245,10 +245,25 @@ func (s *server) now() time.Time { return time.Now().Add(s.offset) }
 // later moves the clock of the server: of the day, and of what runs.
 func (s *server) later(d time.Duration) {
 	d = d.Round(time.Second)
+	p, over := s.w.engine.(*postgres)
+	if over = over && d > 2*time.Second; over {
+		time.Sleep(5 * time.Millisecond)
+		p.quiet(s.database())
+	}
 	s.offset += d
 	if err := s.clock.set(s.clock.real+d, s.clock.mono+d); err != nil {
 		panic(stop{"move the clock: " + err.Error()})
 	}
+	if over { // what was due runs now
+		time.Sleep(5 * time.Millisecond)
+		p.quiet(s.database())
+	}
+}
+
+// database is the name of the database of a server over PostgreSQL.
+func (s *server) database() string {
+	name, _, _ := strings.Cut(s.store[strings.LastIndexByte(s.store, '/')+1:], "?")
+	return name
 }
 
 func (s *server) signal(sig syscall.Signal) {

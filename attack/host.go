@@ -77,6 +77,7 @@ type host struct {
 	asked    func(req *http.Request) response // before all of that
 	wire     func(net.Conn)
 	config   *tls.Config
+	good     *tls.Config // what config was at first
 	down     bool
 }
 
@@ -104,6 +105,7 @@ func (w *world) host(name string) *host {
 		c, err := w.ca.of(name)
 		return &c, err
 	}, NextProtos: []string{"http/1.1"}}
+	h.good = h.config
 	ln, err := net.Listen("tcp", netip.AddrPortFrom(a, 443).String())
 	if err != nil {
 		panic(err)
@@ -113,6 +115,22 @@ func (w *world) host(name string) *host {
 	w.hosts[name] = h
 	go h.serve(ln)
 	return h
+}
+
+// forget puts every host and every name back to what it was at first.
+func (w *world) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dns.mu.Lock()
+	w.dns.scripts, w.dns.asked, w.dns.calls, w.dns.wild = map[string]func(bool, int) answer{}, map[string]int{}, map[string]int{}, nil
+	w.dns.mu.Unlock()
+	for name, h := range w.hosts {
+		w.dns.set(name, h.addr)
+		h.change(func(h *host) {
+			h.conns, h.most, h.requests, h.wire, h.down, h.any, h.asked = 0, 0, nil, nil, false, nil, nil
+			h.paths, h.counts, h.config = map[string]func(int) response{}, map[string]int{}, h.good
+		})
+	}
 }
 
 func (h *host) url(path string) string { return "https://" + h.name + path }

@@ -273,6 +273,7 @@ func guarded(f func()) (why string) {
 // begin starts the server of a group and walks the honest way once: sign-in,
 // consent, code, tokens, introspection, refresh.
 func (e *env) begin(g group) {
+	e.w.forget()
 	e.w.host("good.test").client("/c.json", nil)
 	s, err := e.w.start(g.options)
 	if err != nil {
@@ -283,9 +284,7 @@ func (e *env) begin(g group) {
 	e.john = s.newUser("john")
 	e.baseline(e.john)
 	if p, ok := e.w.engine.(*postgres); ok { // a server that falls back to a file would pass every row
-		name := s.store[strings.LastIndexByte(s.store, '/')+1:]
-		name, _, _ = strings.Cut(name, "?")
-		if n, err := p.sql(name, "SELECT count(*) FROM clients"); err != nil || n == "0" {
+		if n, err := p.sql(s.database(), "SELECT count(*) FROM clients"); err != nil || n == "0" {
 			panic(stop{fmt.Sprintf("the server does not keep its rows in PostgreSQL (%s, %v)", n, err)})
 		}
 	}

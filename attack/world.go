@@ -75,6 +75,7 @@ func (sqlite) close()                               {}
 // postgres is a private cluster from Debian's packages.
 type postgres struct {
 	bin, dir, addr string
+	wire           *pgwire
 }
 
 func newPostgres(dir, addr string) (*postgres, error) {

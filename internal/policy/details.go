@@ -119,6 +119,30 @@ func (s *Set) ReadDetails(r *Resource, raw string) (Details, error) {
 	return out, err
 }
 
+// KeepDetails returns what is left of granted details for a token with these
+// scopes: the entries that the resource would still take as they stand, and whose
+// scope is among them. It is "" when nothing is left.
+func (s *Set) KeepDetails(r *Resource, granted string, scopes oauth.Scopes) string {
+	var entries, left []json.RawMessage
+	if granted == "" || json.Unmarshal([]byte(granted), &entries) != nil {
+		return ""
+	}
+	held := r.Expand(scopes)
+	for _, e := range entries {
+		if d, _, err := s.readDetail(r, e); err == nil && (d.Type.Scope == "" || held.Has(d.Type.Scope)) {
+			left = append(left, e)
+		}
+	}
+	if len(left) == 0 {
+		return ""
+	}
+	b, err := json.Marshal(left)
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
+
 func (s *Set) readDetail(r *Resource, raw json.RawMessage) (d Detail, wire map[string]any, err error) {
 	members, err := jose.Object(raw)
 	if err != nil {

@@ -84,6 +84,10 @@ func (p *people) rules(t testing.TB, rules ...policy.Rule) {
 			{
 				ID: mcp, Name: "MCP server", Aliases: []string{mcp + "/"}, IntrospectionSecret: clientauth.HashSecret(mcpSecret),
 				Scopes: []policy.Scope{{Name: "read", Title: "read"}, {Name: "write", Title: "write", Implies: []string{"list"}}, {Name: "list", Title: "list"}, {Name: "admin", Title: "admin"}},
+				Details: []policy.DetailType{
+					{Type: "folder", Title: "one folder", Scope: "write", Fields: []policy.DetailField{{Name: "path", Title: "Path"}}},
+					{Type: "week", Title: "one week"},
+				},
 			},
 			{ID: notes, Name: "Notes", IntrospectionSecret: clientauth.HashSecret("another secret"), Scopes: []policy.Scope{{Name: "read", Title: "read"}}},
 			{ID: "https://quiet.test/", Name: "Quiet"},

@@ -64,8 +64,8 @@ func (is *issue) mayUse() error {
 	return nil
 }
 
-// narrow decides about resource and scope, for every grant alike: both may only
-// shrink (TOK-07, TOK-13). It changes nothing, so that a client can try again
+// narrow decides about resource, scope and details, for every grant alike: all may
+// only shrink (TOK-07, TOK-13), and a detail goes with its scope (AUTHZ-26). It changes nothing, so that a client can try again
 // with the same code or refresh token.
 func (h *Handler) narrow(_ context.Context, is *issue) error {
 	set := h.cfg.Policy()
@@ -97,6 +97,12 @@ func (h *Handler) narrow(_ context.Context, is *issue) error {
 	if before > 0 && len(is.scopes) == 0 {
 		return invalidGrant("POL-05", hintGone, "the policy leaves none of the granted scopes")
 	}
+	if res, ok := set.Resource(is.grant.Resource); ok { // recheck has found it
+		is.details = set.KeepDetails(res, is.grant.Details, is.scopes)
+	}
+	if is.grant.Details != "" && is.details == "" && len(is.scopes) == 0 {
+		return invalidGrant("POL-05", hintGone, "the resource has none of the granted details any more")
+	}
 	return nil
 }
 
@@ -111,7 +117,7 @@ func (h *Handler) mint(_ context.Context, is *issue) error {
 	t := keyring.AccessToken{
 		Subject: g.UserID, ClientID: g.ClientID, Audience: g.Resource, GrantID: g.ID, JTI: is.jti, Origins: is.origins,
 		Scopes: is.scopes, Issued: is.now, Expires: expires, AuthTime: g.AuthTime, ACR: g.ACR, AMR: g.AMR,
-		CnfJKT: is.jkt, CnfX5T: is.client.CertThumbprint, Actor: g.Actor, Details: g.Details,
+		CnfJKT: is.jkt, CnfX5T: is.client.CertThumbprint, Actor: g.Actor, Details: is.details,
 	}
 	if g.UserID == "" { // nobody's subject is a client_id: accounts have identifiers of our own (TOK-18)
 		t.Subject, t.ClientOnly = g.ClientID, true
@@ -122,7 +128,7 @@ func (h *Handler) mint(_ context.Context, is *issue) error {
 	}
 	a := &is.answer
 	a.AccessToken, a.TokenType, a.Scope = access, tokenType(is.jkt), is.scopes.String()
-	a.ExpiresIn, a.Details = int64(expires.Sub(is.now).Seconds()), json.RawMessage(g.Details)
+	a.ExpiresIn, a.Details = int64(expires.Sub(is.now).Seconds()), json.RawMessage(is.details)
 	if is.kind.alone || !is.scopes.Has(oauth.ScopeOpenID) {
 		return nil
 	}

@@ -137,6 +137,7 @@ type issue struct {
 	code    store.Code    // of the authorization code grant
 	refresh store.Refresh // of the refresh token grant
 	scopes  oauth.Scopes  // of the access token, once narrowed
+	details string        // and its authorization_details
 
 	// Of the grants that no person agrees to.
 	spend   []store.SpentID   // what is good for one grant only

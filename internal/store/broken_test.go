@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,7 +129,6 @@ func verbs() []verb {
 }
 
 func TestBrokenDatabase(t *testing.T) {
-	facts := []error{ErrNotFound, ErrSpent, ErrExpired, ErrConflict, ErrEnded, ErrBlocked, ErrBusy, ErrTooFast}
 	t.Run("every verb succeeds on a store in good order", func(t *testing.T) {
 		s := open(t)
 		seed(t, s)
@@ -156,45 +158,173 @@ func TestBrokenDatabase(t *testing.T) {
 			}
 		}
 	})
-	// Each table goes missing in turn, before each verb: whatever the verb then
-	// says, it is not a fact about what it was asked for.
-	for _, table := range []string{"users", "sessions", "clients", "documents", "cache", "consents", "consent_nonces",
-		"grants", "codes", "refresh_tokens", "spent_ids", "denied_tokens", "signing_keys", "audit", "revisions", "policies",
-		"pushed_requests", "device_codes", "identities"} {
-		t.Run("URL-15, mistake 35: without the table "+table+" nothing is called unknown or spent", func(t *testing.T) {
-			s := open(t)
-			seed(t, s)
-			family(t, s, "f")
-			db := raw(t, s.path(t))
-			db.SetMaxOpenConns(1)
-			failed := 0
-			for _, v := range verbs() {
-				for _, q := range []string{"PRAGMA foreign_keys = OFF", "PRAGMA legacy_alter_table = ON", "ALTER TABLE " + table + " RENAME TO gone"} {
-					if _, err := db.Exec(q); err != nil {
-						t.Fatal(err)
-					}
-				}
+	t.Run("URL-15, mistake 35: whichever statement fails, nothing is called unknown or spent, and nothing stands", func(t *testing.T) {
+		runs := queriesOf(t)
+		s := open(t)
+		seed(t, s)
+		family(t, s, "f")
+		failed := 0
+		for _, v := range verbs() {
+			for _, q := range runs[v.name] {
+				mend := breakQuery(t, s, q)
 				err := v.call(t.Context(), s)
-				for _, fact := range facts {
-					if errors.Is(err, fact) {
-						t.Errorf("%s: %v", v.name, err)
-					}
+				mend()
+				if err == nil || isFact(err) {
+					t.Fatalf("%s, when this fails: %s\n%v", v.name, q, err)
 				}
-				if err != nil {
-					failed++
-				}
-				if _, err := db.Exec("ALTER TABLE gone RENAME TO " + table); err != nil {
-					t.Fatal(err)
-				}
-				if err != nil { // nothing of it stands, so that it can be done now
-					if err := v.call(t.Context(), s); err != nil {
-						t.Errorf("%s, when the table is back: %v", v.name, err)
-					}
-				}
+				failed++
 			}
-			if failed == 0 {
-				t.Error("no verb needs this table")
+			if err := v.call(t.Context(), s); err != nil { // nothing of it stood, so that it can be done now
+				t.Errorf("%s, when all works again: %v", v.name, err)
 			}
+		}
+		if failed < 200 {
+			t.Errorf("only %d statements failed", failed)
+		}
+	})
+	t.Run("URL-15, mistake 35: without a table nothing is called unknown or spent", func(t *testing.T) {
+		s := open(t)
+		db := raw(t, s.path(t))
+		db.SetMaxOpenConns(1)
+		for _, q := range []string{"PRAGMA foreign_keys = OFF", "PRAGMA legacy_alter_table = ON", "PRAGMA synchronous = OFF"} {
+			if _, err := db.Exec(q); err != nil {
+				t.Fatal(err)
+			}
+		}
+		left := append([]string(nil), tables...)
+		withoutTables(t, s, func(query string) error { _, err := db.Exec(query); return err }, func(table string) bool {
+			i := slices.Index(left, table)
+			if i >= 0 {
+				left = slices.Delete(left, i, i+1)
+			}
+			return i >= 0
 		})
+		if len(left) > 0 {
+			t.Errorf("no verb needs %v", left)
+		}
+	})
+}
+
+// tables are all that there are.
+var tables = []string{"users", "sessions", "clients", "documents", "cache", "consents", "consent_nonces",
+	"grants", "codes", "refresh_tokens", "spent_ids", "denied_tokens", "signing_keys", "audit", "revisions", "policies",
+	"pushed_requests", "device_codes", "identities"}
+
+func isFact(err error) bool {
+	return slices.ContainsFunc([]error{ErrNotFound, ErrSpent, ErrExpired, ErrConflict, ErrEnded, ErrBlocked, ErrBusy, ErrTooFast},
+		func(fact error) bool { return errors.Is(err, fact) })
+}
+
+// queriesOf returns the statements that each verb runs when it succeeds.
+func queriesOf(t *testing.T) map[string][]string {
+	t.Helper()
+	s := open(t)
+	seed(t, s)
+	family(t, s, "f")
+	out := map[string][]string{}
+	for _, v := range verbs() {
+		s.stmts.close()
+		s.stmts.m.Clear()
+		if err := s.write(t.Context(), func(tx *tx) error {
+			for q, stmt := range tx.stmts {
+				_ = stmt.Close()
+				delete(tx.stmts, q)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := v.call(t.Context(), s); err != nil {
+			t.Fatalf("%s: %v", v.name, err)
+		}
+		add := func(q string) {
+			if word, _, _ := strings.Cut(q, " "); slices.Contains([]string{"SELECT", "INSERT", "UPDATE", "DELETE"}, word) {
+				out[v.name] = append(out[v.name], q)
+			}
+		}
+		s.stmts.m.Range(func(q, _ any) bool { add(q.(string)); return true })
+		if err := s.write(t.Context(), func(tx *tx) error {
+			for q := range tx.stmts {
+				add(q)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if len(out[v.name]) == 0 {
+			t.Fatalf("%s runs no statement", v.name)
+		}
+	}
+	return out
+}
+
+// breakQuery lets a statement fail until mend is called.
+func breakQuery(t *testing.T, s *Store, query string) (mend func()) {
+	t.Helper()
+	broken, err := s.reads.Prepare("SELECT 1")
+	if err := errors.Join(err, broken.Close()); err != nil {
+		t.Fatal(err)
+	}
+	read, _ := s.stmts.m.Swap(query, broken)
+	var written *sql.Stmt
+	swap := func(to **sql.Stmt) {
+		if err := s.write(t.Context(), func(tx *tx) error {
+			was := tx.stmts[query]
+			if delete(tx.stmts, query); *to != nil {
+				tx.stmts[query] = *to
+			}
+			*to = was
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	written = broken
+	swap(&written)
+	return func() {
+		if s.stmts.m.Delete(query); read != nil {
+			s.stmts.m.Store(query, read)
+		}
+		swap(&written)
 	}
 }
+
+// withoutTables takes each table that a verb needs away before the verb, if
+// chosen says so: whatever the verb then says, it is not a fact about what it was
+// asked for, and nothing of it stands.
+func withoutTables(t *testing.T, s *Store, exec func(query string) error, chosen func(table string) bool) {
+	t.Helper()
+	runs := queriesOf(t)
+	seed(t, s)
+	family(t, s, "f")
+	for _, v := range verbs() {
+		done := false
+		for _, table := range tables {
+			needs := slices.ContainsFunc(runs[v.name], func(q string) bool { return slices.Contains(strings.FieldsFunc(q, notInName), table) })
+			if done || !needs || !chosen(table) {
+				continue
+			}
+			if err := exec("ALTER TABLE " + table + " RENAME TO gone"); err != nil {
+				t.Fatal(err)
+			}
+			err := v.call(t.Context(), s)
+			if isFact(err) {
+				t.Errorf("%s, without %s: %v", v.name, table, err)
+			}
+			if err == nil {
+				t.Errorf("%s succeeded without %s", v.name, table)
+				done = true
+			}
+			if err := exec("ALTER TABLE gone RENAME TO " + table); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !done {
+			if err := v.call(t.Context(), s); err != nil {
+				t.Errorf("%s, when all tables are back: %v", v.name, err)
+			}
+		}
+	}
+}
+
+func notInName(r rune) bool { return r != '_' && (r < 'a' || r > 'z') }

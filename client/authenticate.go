@@ -164,7 +164,7 @@ type refusal struct {
 func (a answer) refused(whose string) error {
 	var r refusal
 	if json.Unmarshal(a.body, &r) != nil || r.Code == "" {
-		return fmt.Errorf("the %s answered %d without an OAuth error", whose, a.status)
+		return &statusError{"the " + whose, a.status}
 	}
 	return &ServerError{Code: r.Code, Description: r.Description, Status: a.status}
 }

@@ -54,10 +54,10 @@ type Config struct {
 	// Registered. It is sent to that issuer and to nobody else, unless the client
 	// can prove itself with its Key there.
 	Secrets map[string]string
-	// RegisterAs is the name under which the client registers itself (RFC 7591) at
-	// authorization servers that accept neither documents nor a client_id of
-	// Registered; "" never registers. What such a server gives is kept in Store
-	// under that server's issuer.
+	// RegisterAs is the name under which the client registers itself (RFC 7591), as
+	// a native application with Redirect, at authorization servers that accept
+	// neither documents nor a client_id of Registered; "" never registers. What such
+	// a server gives is kept in Store under that server's issuer.
 	RegisterAs string
 	// Key signs the client's assertions (private_key_jwt) or, without Attest, its
 	// attestations. The zero Key means that the client cannot prove itself (method

@@ -136,10 +136,10 @@ func (c *Client) poll(ctx context.Context, r request, g *Grant, interval time.Du
 			interval += deviceSlower
 		case refused && e.Code == oauth.ExpiredToken:
 			return nil, fmt.Errorf("%w: the code was not used in time: %w", ErrSignIn, err)
-		case refused && e.Status < 500 && e.Code != oauth.TemporarilyUnavailable:
-			return nil, err
-		default: // it may come back (RFC 8628 section 3.5)
+		case passing(err): // RFC 8628 section 3.5
 			interval = max(interval, min(2*interval, deviceSlow))
+		default:
+			return nil, err
 		}
 	}
 }

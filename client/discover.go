@@ -24,7 +24,8 @@ type Server struct {
 // Discover finds out where to sign in for the resource at a URL: it asks the
 // resource without a token, reads its challenge and its metadata, and then the
 // authorization server's. Each document must be about the one that was asked
-// for; an error that wraps [ErrMismatch] says which was not.
+// for; an error that wraps [ErrMismatch] says which was not. With
+// Config.RegisterAs it registers the client where there is no other way.
 func (c *Client) Discover(ctx context.Context, resource string) (*Server, error) {
 	target, err := canonical(resource)
 	if err != nil {

@@ -115,6 +115,10 @@ func (c *Client) installation(ctx context.Context, issuer string, algs []string)
 // and to no resource. No URL is spelled so.
 func atIssuer(issuer string) string { return "issuer " + issuer }
 
+// atResource names a resource among those who give nonces: one that is its own
+// authorization server has two.
+func atResource(target string) string { return "resource " + target }
+
 // proven is what a proof is about.
 type proven struct {
 	method, url string
@@ -177,7 +181,7 @@ func (a *attempt) authorize(out *http.Request, g *Grant) error {
 	if err != nil {
 		return fmt.Errorf("the key that the token is bound to: %w", err)
 	}
-	p := proven{method: out.Method, url: out.URL.String(), nonce: a.client.heard(a.target), token: g.AccessToken}
+	p := proven{method: out.Method, url: out.URL.String(), nonce: a.client.heard(atResource(a.target)), token: g.AccessToken}
 	if a.client.cfg.ContentDigest && out.Method == http.MethodPost {
 		if p.digest, err = a.digest(); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -361,6 +362,11 @@ func TestPushedRequests(t *testing.T) {
 		{"CLI-24 pushing fails for now, and need not be", false, func(w *world) { w.answers("/par", 503, "{}") }, true},
 		{"CLI-24 pushing is too much for now", false, func(w *world) { w.answers("/par", 429, `{"error":"temporarily_unavailable"}`) }, true},
 		{"CLI-24 pushing fails for now, and has to be", true, func(w *world) { w.answers("/par", 503, "{}") }, false},
+		{"CLI-24 nobody answers, and need not", false, func(w *world) { w.as.meta.PushedRequestEndpoint = "https://127.0.0.1:1/par" }, true},
+		{"CLI-24 a client that cannot prove itself does not go on without", false, func(w *world) {
+			w.c.cfg.Methods, w.c.cfg.Attest = []string{oauth.MethodAttestation}, func(context.Context, Attestation) (string, error) { return "", errors.New("down") }
+			w.as.meta.TokenAuthMethods = nil
+		}, false},
 		{"CLI-24 a refusal is one", false, func(w *world) { w.answers("/par", 400, `{"error":"invalid_request"}`) }, false},
 		{"CLI-24 an answer without a reference", false, func(w *world) { w.answers("/par", 201, `{}`) }, false},
 		{"CLI-24 pushing has to be, and there is no endpoint", true, func(w *world) { w.as.meta.PushedRequestEndpoint = "" }, false},

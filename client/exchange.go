@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/bonafide-id/bonafide/oauth"
 )
 
 const (
@@ -27,6 +29,30 @@ type statusError struct {
 }
 
 func (e *statusError) Error() string { return fmt.Sprintf("%s answered %d", e.place, e.status) }
+
+// unreachable is a request without an answer.
+type unreachable struct{ err error }
+
+func (e *unreachable) Error() string { return e.err.Error() }
+func (e *unreachable) Unwrap() error { return e.err }
+
+// passing reports whether an error may be gone when the same is tried later: no
+// answer, one of a server in trouble, or too many requests.
+func passing(err error) bool {
+	if _, silent := errors.AsType[*unreachable](err); silent {
+		return true
+	}
+	status := 0
+	if e, ok := errors.AsType[*statusError](err); ok {
+		status = e.status
+	}
+	if e, ok := errors.AsType[*ServerError](err); ok {
+		if status = e.Status; e.Code == oauth.TemporarilyUnavailable {
+			return true
+		}
+	}
+	return status == http.StatusTooManyRequests || status >= 500
+}
 
 func (c *Client) getJSON(ctx context.Context, text, place string, into any) error {
 	resp, err := c.do(ctx, question{text: text, method: http.MethodGet, place: place})
@@ -86,7 +112,7 @@ func (c *Client) do(ctx context.Context, q question) (*http.Response, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		cancel()
-		s.Err = fmt.Errorf("ask %s: %w", to, unwrapURL(err))
+		s.Err = &unreachable{fmt.Errorf("ask %s: %w", to, unwrapURL(err))}
 		c.step(s)
 		return nil, s.Err
 	}

@@ -192,6 +192,7 @@ func TestDevices(t *testing.T) {
 		{"CLI-25 the server says that the code has expired", goodDevice, "expired_token", true, 1, 0},
 		{"CLI-25 the user says no", goodDevice, "access_denied", false, 1, 0},
 		{"CLI-25 another refusal is not asked again", goodDevice, "invalid_grant", false, 1, 0},
+		{"CLI-25 a token that cannot be used is not asked for again", goodDevice, `{"access_token":"at","token_type":"mac"}`, false, 1, 0},
 		{"CLI-25 a client that may not", "", "", false, 0, 0},
 		{"CLI-25 an answer without a lifetime", strings.Replace(goodDevice, "600", "0", 1), "", false, 0, 0},
 		{"CLI-25 a code that steers the terminal", strings.Replace(goodDevice, "WDJB", `\u001b[2J`, 1), "", false, 0, 0},

@@ -32,15 +32,15 @@ func (c *Client) push(ctx context.Context, f *Flow, pairs []string) ([]string, e
 	a, err := c.post(ctx, request{
 		text: "push the authorization request", place: m.PushedRequestEndpoint, server: m, client: f.standing, form: form, key: f.key, bound: f.bound,
 	})
-	if !m.RequirePushed && ctx.Err() == nil && (err != nil || a.status == http.StatusTooManyRequests || a.status >= 500) {
+	if err == nil && a.status != http.StatusCreated && a.status != http.StatusOK {
+		err = a.refused("endpoint for pushed requests")
+	}
+	if err != nil && !m.RequirePushed && ctx.Err() == nil && passing(err) {
 		c.step(Step{Kind: StepDecide, Text: "put the request into the address: it could not be pushed", Rule: "CLI-24"})
 		return pairs, nil
 	}
 	if err != nil {
 		return nil, err
-	}
-	if a.status != http.StatusCreated && a.status != http.StatusOK {
-		return nil, a.refused("endpoint for pushed requests")
 	}
 	var out struct {
 		URI string `json:"request_uri"`

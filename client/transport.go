@@ -111,7 +111,7 @@ func (a *attempt) send(g *Grant) (*http.Response, error) {
 	}
 	resp, err := a.base.RoundTrip(out)
 	if err == nil {
-		a.client.hear(a.target, resp.Header)
+		a.client.hear(atResource(a.target), resp.Header)
 	}
 	return resp, err
 }

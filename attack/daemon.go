@@ -254,8 +254,8 @@ func (s *server) later(d time.Duration) {
 	if err := s.clock.set(s.clock.real+d, s.clock.mono+d); err != nil {
 		panic(stop{"move the clock: " + err.Error()})
 	}
-	if over { // what was due runs now
-		time.Sleep(5 * time.Millisecond)
+	if over { // what was due runs now, and connections that are old are made anew
+		time.Sleep(50 * time.Millisecond)
 		p.quiet(s.database())
 	}
 }

@@ -56,7 +56,7 @@ func (p *pgwire) read() (string, error) {
 }
 
 func (p *pgwire) busy(database string) (string, error) {
-	q := "SELECT count(*) FROM pg_stat_activity WHERE datname = '" + database + "' AND state IS DISTINCT FROM 'idle' AND pid <> pg_backend_pid()\x00"
+	q := "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND coalesce(datname, '" + database + "') = '" + database + "' AND state IS DISTINCT FROM 'idle' AND pid <> pg_backend_pid()\x00"
 	if _, err := p.c.Write(append(binary.BigEndian.AppendUint32([]byte{'Q'}, uint32(len(q)+4)), q...)); err != nil {
 		return "", err
 	}

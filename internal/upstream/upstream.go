@@ -43,6 +43,7 @@ const (
 	maxIDToken  = 32 << 10
 	timeout     = 10 * time.Second
 	life        = time.Hour        // of discovery and keys
+	lastGood    = 24 * life        // of both, while the provider does not answer
 	coolDown    = 30 * time.Second // between two looks that a stranger can cause
 	pause       = 3 * time.Second  // after a failure
 	skew        = time.Minute      // between its clock and ours
@@ -202,7 +203,9 @@ func (p *Provider) Exchange(ctx context.Context, code string, t Trip) (*Person, 
 }
 
 // discover returns the provider's metadata, asking for it at most once an hour;
-// an older copy is used while the provider does not answer.
+// an older copy is used while the provider does not answer. Between two looks that
+// failed there is a pause, which begins when the first one ends: nobody waits in a
+// row for a provider that hangs.
 func (p *Provider) discover(ctx context.Context) (*discovery, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -210,19 +213,22 @@ func (p *Provider) discover(ctx context.Context) (*discovery, error) {
 	if p.found != nil && now.Sub(p.foundAt) < life {
 		return p.found, nil
 	}
-	if p.failed != nil && now.Sub(p.failedAt) < pause && p.found == nil {
-		return nil, p.failed // nobody waits in a row for a provider that is down
+	wait := pause
+	if p.found != nil {
+		wait = coolDown
 	}
-	d, err := p.ask(ctx)
-	p.failed, p.failedAt = err, now
-	if err != nil {
-		if p.found != nil && errors.Is(err, ErrUnavailable) && now.Sub(p.foundAt) < 24*life {
-			return p.found, nil
+	if p.failed == nil || now.Sub(p.failedAt) >= wait {
+		d, err := p.ask(ctx)
+		p.failed, p.failedAt = err, p.cfg.Now()
+		if err == nil {
+			p.found, p.foundAt = d, now
+			return d, nil
 		}
-		return nil, err
 	}
-	p.found, p.foundAt = d, now
-	return d, nil
+	if p.found != nil && errors.Is(p.failed, ErrUnavailable) && now.Sub(p.foundAt) < lastGood {
+		return p.found, nil
+	}
+	return nil, p.failed
 }
 
 // ask reads the discovery document (OpenID Connect Discovery section 4). Its
@@ -248,8 +254,10 @@ func (p *Provider) ask(ctx context.Context) (*discovery, error) {
 	return &d, nil
 }
 
+// get reads a document that everybody goes by: whoever happens to have caused the
+// look does not end it by going away (DS-04).
 func (p *Provider) get(ctx context.Context, address string) ([]byte, error) {
-	resp, err := p.cfg.Egress.Get(ctx, safehttp.Request{URL: address, Accept: "application/json", MaxBody: maxDocument, Timeout: timeout})
+	resp, err := p.cfg.Egress.Get(context.WithoutCancel(ctx), safehttp.Request{URL: address, Accept: "application/json", MaxBody: maxDocument, Timeout: timeout})
 	if err != nil {
 		return nil, unavailable("get: %w", err)
 	}

@@ -153,30 +153,42 @@ func (p *Provider) key(ctx context.Context, kid, alg string) (jose.Key, error) {
 	defer p.mu.Unlock()
 	now := p.cfg.Now()
 	key, err := p.keys.Find(kid, alg)
-	fresh := !p.keysAt.IsZero() && now.Sub(p.keysAt) < life
-	if err == nil && fresh {
+	if err == nil && now.Sub(p.keysAt) < life {
 		return key, nil
 	}
+	known := err == nil && now.Sub(p.keysAt) < lastGood // expired, and better than nobody signing in
 	if p.keysTried.IsZero() || now.Sub(p.keysTried) >= coolDown {
-		p.keysTried = now
-		raw, getErr := p.get(ctx, d.JWKS)
-		if getErr != nil {
-			if err == nil && now.Sub(p.keysAt) < 24*life { // expired, and better than nobody signing in
-				return key, nil
-			}
+		set, getErr := p.keySet(ctx, d.JWKS)
+		p.keysTried = p.cfg.Now()
+		switch {
+		case getErr == nil:
+			p.keys, p.keysAt = set, now
+			key, err = set.Find(kid, alg)
+		case known:
+			return key, nil
+		default:
 			return jose.Key{}, getErr
 		}
-		set, setErr := jose.ParseRemoteSet(raw, jose.SetLimits{MaxBytes: maxDocument, MaxKeys: 64})
-		if setErr != nil {
-			return jose.Key{}, unavailable("key set: %w", setErr)
-		}
-		p.keys, p.keysAt = set, now
-		key, err = set.Find(kid, alg)
+	} else if err == nil && !known {
+		return jose.Key{}, unavailable("key set: it is too old, and cannot be read again")
 	}
 	if errors.Is(err, jose.ErrAmbiguous) || errors.Is(err, jose.ErrNoKey) {
 		return jose.Key{}, refused("token: %w", err)
 	}
 	return key, err
+}
+
+// keySet reads the provider's keys.
+func (p *Provider) keySet(ctx context.Context, address string) (jose.Set, error) {
+	raw, err := p.get(ctx, address)
+	if err != nil {
+		return jose.Set{}, err
+	}
+	set, err := jose.ParseRemoteSet(raw, jose.SetLimits{MaxBytes: maxDocument, MaxKeys: 64})
+	if err != nil {
+		return jose.Set{}, unavailable("key set: %w", err)
+	}
+	return set, nil
 }
 
 func at(seconds float64) time.Time { return time.Unix(int64(seconds), 0).UTC() }

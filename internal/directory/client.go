@@ -114,7 +114,7 @@ func fromDocument(doc *cimd.Document, set *policy.Set) *Client {
 }
 
 func allowed(methods []string, dec policy.Decision) []string {
-	if len(dec.Methods) == 0 {
+	if len(dec.Methods) == 0 && !dec.FAPI {
 		return methods
 	}
 	var out []string

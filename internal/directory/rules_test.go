@@ -131,3 +131,18 @@ func TestAClientBlockedBeforeItWasUsed(t *testing.T) {
 		}
 	})
 }
+
+func TestMethodsUnderFAPI(t *testing.T) {
+	t.Run("POL-09 of the methods of a client only keys and certificates are left", func(t *testing.T) {
+		h := open(t, policy.Rule{Client: "bank", Action: policy.Allow, FAPI: true})
+		row := store.Client{ID: "bank", Source: directory.SourceRegistered, State: directory.StateAllowed, RedirectURIs: []string{"https://good.test/cb"},
+			GrantTypes: []string{"authorization_code"}, AuthMethods: []string{oauth.MethodPrivateKeyJWT, oauth.MethodSecretBasic, oauth.MethodNone}}
+		if err := h.store.RegisterClient(t.Context(), row, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		c, err := h.dir.Find(t.Context(), "bank", true)
+		if err != nil || len(c.AuthMethods) != 1 || c.AuthMethods[0] != oauth.MethodPrivateKeyJWT {
+			t.Errorf("%v, %v", c.AuthMethods, err)
+		}
+	})
+}

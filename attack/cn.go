@@ -321,14 +321,13 @@ var groupCN = group{
 			}
 			t.check(slowed > 20, "of 40 accounts tried from one address %d were held back", slowed)
 			t.s.later(7 * time.Hour)
-			known, unknown := t.s.person(), t.s.person()
-			t.timing("sign-in", 60, func(real bool) reply { return signInTime(t, real, known, unknown) })
+			t.timing("sign-in", 60, t.wrongPassword)
 		}},
 	},
 }
 
-// signInTime tries one wrong password, from an address that nobody used.
-func signInTime(t *trial, real bool, known, unknown *person) reply {
+// wrongPassword tries one, from an address that nobody used.
+func (t *trial) wrongPassword(real bool) reply {
 	b, name := t.s.person(), "nobody"+random(4)
 	if real {
 		name = "target"

@@ -62,7 +62,7 @@ type disk struct {
 	image, dir string
 }
 
-func (t *trial) disk2(mb int) *disk {
+func (t *trial) newDisk(mb int) *disk {
 	name := filepath.Join(t.w.dir, fresh("disk"))
 	d := &disk{name + ".img", name}
 	t.must(os.MkdirAll(d.dir, 0o755))
@@ -198,7 +198,7 @@ var groupFA = group{
 			if t.w.engine.name() == "postgres" {
 				size = 160
 			}
-			d := t.disk2(size)
+			d := t.newDisk(size)
 			defer d.close()
 			s, pg := t.stored(d.dir)
 			defer s.kill()

@@ -166,17 +166,6 @@ func hmacked(claims m, secret []byte, head m) string {
 	return input + "." + b64(mac.Sum(nil))
 }
 
-// with returns a copy of claims with members changed.
-func (t *trial) merged(base, change m) m {
-	out := maps.Clone(base)
-	for name, v := range change {
-		if out[name] = v; v == nil {
-			delete(out, name)
-		}
-	}
-	return out
-}
-
 func random(n int) string {
 	b := make([]byte, n)
 	rand.Read(b)

@@ -5,7 +5,6 @@
 package main
 
 import (
-	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -164,7 +163,5 @@ func report(store string, groups []group, out []outcome) int {
 		}
 		fmt.Printf("%-9s %-6s %6d %7d %6d %7d %8d %7.1f\n", store, g.name, n["all"], checks, n["safe"], n["unsafe"], n["skipped"], took.Seconds())
 	}
-	slow := slices.Clone(out)
-	slices.SortFunc(slow, func(a, b outcome) int { return cmp.Compare(b.took, a.took) })
 	return bad
 }

@@ -55,7 +55,7 @@ func addressed(id string, list ...string) row {
 	}}
 }
 
-// elsewhere gives a name a script that answers one type of question.
+// named gives a name one answer for every question.
 func (t *trial) named(name string, a answer) {
 	t.w.dns.script(name, func(bool, int) answer { return a })
 }

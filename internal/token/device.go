@@ -87,6 +87,8 @@ func (is *issue) ownDevice(d *store.Device) error {
 		return invalidGrant("DEV-06", hintInstance, "another instance of the client")
 	case d.CertThumbprint != c.CertThumbprint:
 		return invalidGrant("DEV-06", hintCertificate, "no certificate, or another one")
+	case c.Decision.FAPI:
+		return oauth.Refuse(oauth.UnauthorizedClient, "the client is held to FAPI 2.0, which has no device flow").Under("POL-09")
 	case c.Decision.Device != nil && !*c.Decision.Device, c.Source != directory.SourceRegistered && !c.Decision.Explicit:
 		return oauth.Refuse(oauth.UnauthorizedClient, "the device flow is not open to this client any more").Under("DEV-09")
 	}

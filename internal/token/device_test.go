@@ -201,6 +201,13 @@ func TestDeviceBelongsToItsClient(t *testing.T) {
 		h.people.rules(t)
 		try(public, func(*store.Device) {}).is(t, 400, oauth.UnauthorizedClient, "DEV-09")
 	})
+	t.Run("POL-09 FAPI 2.0 has no device flow, also not for a device that began before", func(t *testing.T) {
+		is := &issue{client: &clientauth.Client{Client: &directory.Client{ID: "r", Source: directory.SourceRegistered}, Method: oauth.MethodPrivateKeyJWT}}
+		is.client.Decision.FAPI = true
+		if err := is.ownDevice(&store.Device{ClientID: "r", Method: oauth.MethodPrivateKeyJWT}); oauth.AsError(err).Code != oauth.UnauthorizedClient {
+			t.Error(err)
+		}
+	})
 	t.Run("DEV-09 a client that an operator registered needs no rule", func(t *testing.T) {
 		is := &issue{client: &clientauth.Client{Client: &directory.Client{ID: "r", Source: directory.SourceRegistered}, Method: oauth.MethodNone}}
 		if err := is.ownDevice(&store.Device{ClientID: "r", Method: oauth.MethodNone}); err != nil {

@@ -150,12 +150,15 @@ func (d *Device) over(now time.Time) error {
 }
 
 // poll books a poll: one before its time makes the interval longer, in the same
-// statement.
+// statement. A time that is further away than the interval was set by a replica
+// with a clock ahead of ours, and nobody is told to slow down for that.
 const poll = `UPDATE device_codes SET
-	too_fast = CASE WHEN next_poll_at > $2 THEN 1 ELSE 0 END,
-	next_poll_at = CASE WHEN next_poll_at > $2 THEN $2 + poll_interval + $3 - $4 ELSE $2 + poll_interval - $4 END,
-	poll_interval = CASE WHEN next_poll_at > $2 THEN poll_interval + $3 ELSE poll_interval END
+	too_fast = CASE WHEN ` + early + ` THEN 1 ELSE 0 END,
+	next_poll_at = CASE WHEN ` + early + ` THEN $2 + poll_interval + $3 - $4 ELSE $2 + poll_interval - $4 END,
+	poll_interval = CASE WHEN ` + early + ` THEN poll_interval + $3 ELSE poll_interval END
 	WHERE hash = $1 AND state IN ('pending', 'approved') AND expires_at > $2 RETURNING too_fast, ` + deviceColumns
+
+const early = `next_poll_at > $2 AND next_poll_at <= $2 + poll_interval`
 
 // PollDevice books a poll of a device and returns what became of its request:
 // State is pending, approved or denied. ErrTooFast: the poll came before its time,

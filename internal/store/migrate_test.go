@@ -9,28 +9,47 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// A database of the program before this schema keeps its people, sessions and
-// grants.
-func TestMigrateToProtocol(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "old.db")
-	if err := createPrivate(path); err != nil {
-		t.Fatal(err)
+// old returns a database of the program before the whole protocol.
+func old(t *testing.T, engine string) (path string, db *sql.DB) {
+	t.Helper()
+	dialect, driver := goose.DialectSQLite3, "sqlite"
+	if engine == "postgres" {
+		dialect, driver, path = goose.DialectPostgres, "pgx", empty(t)
+	} else if path = filepath.Join(t.TempDir(), "old.db"); createPrivate(path) != nil {
+		t.Fatal("cannot make " + path)
 	}
-	db, err := sql.Open("sqlite", dsn(path))
+	source := path
+	if engine == "sqlite" {
+		source = dsn(path)
+	}
+	db, err := sql.Open(driver, source)
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := fs.Sub(migrations, "migrations/sqlite")
+	files, err := fs.Sub(migrations, "migrations/"+engine)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true))
+	p, err := goose.NewProvider(dialect, db, files, goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.UpTo(t.Context(), 2); err != nil {
 		t.Fatal(err)
 	}
+	return path, db
+}
+
+// A database of the program before this schema keeps its people, sessions and
+// grants.
+func TestMigrateToProtocol(t *testing.T) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		t.Run(engine, func(t *testing.T) { migrateToProtocol(t, engine) })
+	}
+}
+
+func migrateToProtocol(t *testing.T, engine string) {
+	path, db := old(t, engine)
 	grant, code := NewID(noon), HashOf("code")
 	expires := micros(noon) + 60e6
 	for _, q := range []struct {
@@ -41,7 +60,7 @@ func TestMigrateToProtocol(t *testing.T) {
 		{`INSERT INTO sessions (hash, user_id, auth_time, created_at, last_seen_at, expires_at, acr, amr) VALUES ($1, 'u1', $2, $2, $2, $3, '1', 'pwd')`, []any{HashOf("session"), micros(noon), expires}},
 		{`INSERT INTO sessions (hash, user_id, auth_time, created_at, last_seen_at, expires_at, acr, amr) VALUES ($1, 'u1', $2, $2, $2, $3, '1', 'pwd')`, []any{HashOf("other"), micros(noon), expires}},
 		{`INSERT INTO clients (client_id, source, state, reason, name, secret_hash, redirect_uris, grant_types, auth_methods, scope, has_scope, jwks_uri, version, created_at, last_used_at)
-			VALUES ($1, 'registered', 'allowed', '', '', '', '[]', '', '', '', 0, '', 0, $2, $2)`, []any{benchClient, micros(noon)}},
+			VALUES ($1, 'registered', 'allowed', '', '', '', '[]', '', '', '', $3, '', 0, $2, $2)`, []any{benchClient, micros(noon), false}},
 		{`INSERT INTO grants (id, user_id, client_id, resource, scopes, security_digest, version, auth_methods, auth_method, key_thumbprint, auth_time, acr, amr, nonce,
 			created_at, last_used_at, expires_at, head, head_expires_at, end_reason) VALUES ($1, 'u1', $2, '', '', '', 0, '', '', '', $3, '', '', '', $3, $3, $4, 0, 0, '')`, []any{grant, benchClient, micros(noon), expires}},
 		{`INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at) VALUES ($1, $2, '', '', $3)`, []any{code, grant, expires}},

@@ -99,6 +99,14 @@ func (m *moved) by(now time.Time, passed func(from, to time.Time) time.Duration)
 	return leap, m.mistrust == 0
 }
 
+// trusted reports whether the time of day was to be trusted when it was asked
+// last.
+func (m *moved) trusted() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mistrust == 0
+}
+
 // monotonic is the time that really passed.
 func monotonic(from, to time.Time) time.Duration { return to.Sub(from) }
 

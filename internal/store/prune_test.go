@@ -25,8 +25,10 @@ func TestTheClockIsMoved(t *testing.T) {
 			pass := func(d time.Duration) { at, really = at.Add(d), really+d }
 			prune := func() {
 				t.Helper()
-				if _, err := s.Prune(t.Context(), at); err != nil {
-					t.Fatal(err)
+				_, err := s.Prune(t.Context(), at)
+				forgotten, ferr := s.ForgetEvents(t.Context(), at.Add(-30*24*time.Hour), at)
+				if err := errors.Join(err, ferr); err != nil || forgotten > 0 {
+					t.Fatalf("by a clock that was moved %d events were removed, %v", forgotten, err)
 				}
 			}
 			jti, page := HashOf("jti"), HashOf("page")
@@ -68,6 +70,9 @@ func TestTheClockIsMoved(t *testing.T) {
 			events, err := s.Events(t.Context(), EventQuery{Type: audit.TypeConfig})
 			if err != nil || len(events) != 2 || events[0].Code != "clock_moved" || events[0].Data["by"] != row.leap.String() {
 				t.Errorf("attack FA-11: the audit shows the jumps: %+v, %v", events, err)
+			}
+			if n, err := s.ForgetEvents(t.Context(), at.Add(time.Hour), at.Add(26*time.Hour)); n == 0 || err != nil {
+				t.Errorf("after a day events go as ever: %d, %v", n, err)
 			}
 		})
 	}

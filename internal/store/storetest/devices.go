@@ -35,6 +35,7 @@ var deviceChecks = []Check{
 			is("the device code", h.StartDevice(ctx, again, plenty), store.ErrConflict), same("whose it is", found.Hash, d.Hash))
 	}},
 	{"DEV-04, attack DV-02: a poll before its time makes the interval longer, for this and all later polls", slowDown},
+	{"DEV-04, attack FA-12: clocks that are 90 s apart make no device slow down that keeps to its interval", clocksApart},
 	{"DEV-04, attack DV-09: a device code is good until the moment it expires", func(ctx context.Context, h *House) error {
 		pending, err1 := h.start(ctx)
 		early, ea, err2 := h.approved(ctx)
@@ -150,6 +151,30 @@ func slowDown(ctx context.Context, h *House) error {
 		}
 	}
 	return nil
+}
+
+// clocksApart polls at two replicas in turn, one of which has a clock that is
+// ahead: a device that keeps to its interval is never told to slow down, and one
+// that does not is told so by the clock that it asks.
+func clocksApart(ctx context.Context, h *House) error {
+	d, err := h.start(ctx)
+	if err != nil {
+		return err
+	}
+	const ahead = 90 * time.Second
+	poll := func(after, ahead time.Duration, want error) {
+		got, perr := h.PollDevice(ctx, d.Hash, Noon.Add(after+ahead))
+		err = errors.Join(err, is(fmt.Sprint("poll after ", after, " by a clock that is ahead by ", ahead), perr, want))
+		if want == nil {
+			err = errors.Join(err, same("interval", got.Interval, 5*time.Second))
+		}
+	}
+	for i := range time.Duration(10) {
+		poll(10*i*time.Second, ahead, nil)
+		poll((10*i+5)*time.Second, 0, nil)
+	}
+	poll(96*time.Second, 0, store.ErrTooFast)
+	return err
 }
 
 // deviceGroundGone spoils one thing per row between the page and its answer.

@@ -3,9 +3,11 @@
 -- issuers, dynamic registration and tokens that are bound to a key.
 
 ALTER TABLE users ADD COLUMN email_key TEXT COLLATE "C" NOT NULL DEFAULT ''; -- the address with A-Z in lower case
+UPDATE users SET email_key = translate(email, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz');
 CREATE INDEX users_email ON users (email_key, id) WHERE email_key <> '';
 
 ALTER TABLE sessions ADD COLUMN sid TEXT COLLATE "C" NOT NULL DEFAULT ''; -- the name of the session that clients may know
+UPDATE sessions SET sid = replace(gen_random_uuid()::text, '-', '');
 
 ALTER TABLE clients ADD COLUMN expires_at BIGINT NOT NULL DEFAULT 0; -- 0: never; else so long after last_used_at
 ALTER TABLE clients ADD COLUMN registration_hash TEXT COLLATE "C" NOT NULL DEFAULT '';

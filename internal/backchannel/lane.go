@@ -3,6 +3,7 @@ package backchannel
 import (
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
 )
@@ -13,7 +14,7 @@ import (
 func (n *Notifier) enter(uri string) (leave func(), err error) {
 	host := uri
 	if u, err := url.Parse(uri); err == nil {
-		host = u.Host
+		host = strings.ToLower(u.Hostname()) // one host in another spelling, or at another port, gets no more
 	}
 	n.mu.Lock()
 	l := n.hosts[host]

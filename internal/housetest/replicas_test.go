@@ -1,6 +1,7 @@
 package housetest
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -208,6 +209,18 @@ func TestReplicasFollowOnePolicy(t *testing.T) {
 		}
 		if revision, published, err := server.ApplyPolicy(t.Context(), config(), server.Options{Now: h.Now}); err != nil || published || revision != 3 {
 			t.Errorf("again: %d, %v, %v", revision, published, err)
+		}
+	})
+	t.Run("POL-05 a command about an account puts no policy in force by the way", func(t *testing.T) {
+		before, err := h.Store().NewestPolicy(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		unread := config("policy: {default: allow}", "policy: {default: ask}") // edited, and nobody was told
+		err = server.EndAccount(t.Context(), unread, server.Options{Now: h.Now}, "nobody", func(context.Context, *store.Store) error { return nil })
+		after, newest := h.Store().NewestPolicy(t.Context())
+		if err != nil || newest != nil || after.Revision != before.Revision {
+			t.Errorf("revision %d became %d, %v, %v", before.Revision, after.Revision, err, newest)
 		}
 	})
 	t.Run("POL-07 the audit says what was published and who follows it", func(t *testing.T) {

@@ -217,6 +217,32 @@ func TestWhoGetsAnAccount(t *testing.T) {
 			}
 		})
 	}
+	t.Run("OIDC-05 an address that was given to the next person does not lead to the account of the one before", func(t *testing.T) {
+		h, idp := ssoHouse(t)
+		john := h.Traveller()
+		if page := john.press(john.Visit(h.Authorize())); !page.Has("decision") {
+			t.Fatalf("%d %s", page.Status, page.Text())
+		}
+		idp.Set(claims("sub", "u-2"))
+		next := h.Traveller()
+		if page := next.press(next.Visit(h.Authorize("state", "s2"))); page.Has("decision") || page.Status != 403 || !strings.Contains(page.Text(), "already") {
+			t.Errorf("%d %s", page.Status, page.Text())
+		}
+	})
+	t.Run("OIDC-05, CN-19 who was switched off gets no new account for the same address", func(t *testing.T) {
+		for _, link := range []string{"link: [create]", "link: [email, create]"} {
+			h, _ := ssoHouse(t, "link: [email, create]", link)
+			s := h.Store()
+			u := must(s.UserByName(t.Context(), User))(t)
+			if err := s.DisableUser(t.Context(), u.ID, h.Now()); err != nil {
+				t.Fatal(err)
+			}
+			john := h.Traveller()
+			if page := john.press(john.Visit(h.Authorize())); page.Has("decision") || page.Status != 403 || !strings.Contains(page.Text(), "switched off") {
+				t.Errorf("%s: %d %s", link, page.Status, page.Text())
+			}
+		}
+	})
 	t.Run("OIDC-05 a linked person stays who they are, whatever their address", func(t *testing.T) {
 		h := New(t, "", strings.Replace(Upstream, "link: [email, create], domains: [acme.example], ", "", 1))
 		idp := NewProvider(h)

@@ -45,6 +45,7 @@ func (l *Login) account(r *http.Request, u *Upstream, p *upstream.Person) (store
 	}
 	err = l.cfg.Identities.LinkIdentity(ctx, store.Identity{
 		Issuer: issuer, Subject: p.Subject, UserID: user.ID, Email: p.Email, Created: now, LastSeen: now,
+		Sole: code == "linked", // an address may be the next person's by now
 	}, create, events...)
 	switch {
 	case errors.Is(err, store.ErrConflict):
@@ -73,6 +74,8 @@ func (l *Login) newcomer(r *http.Request, u *Upstream, p *upstream.Person) (stor
 	}
 	user, err := l.cfg.Identities.UserByEmail(r.Context(), p.Email)
 	switch {
+	case err == nil && user.Disabled:
+		return store.User{}, nil, l.noAccount(r, u, p, "disabled")
 	case err == nil && slices.Contains(u.Link, LinkEmail):
 		return user, nil, nil
 	case err == nil, errors.Is(err, store.ErrConflict):

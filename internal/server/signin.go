@@ -57,6 +57,7 @@ func EndAccount(ctx context.Context, cfg *Config, opts Options, userID string, d
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	opts.aside = true // the policy in this file is not published by the way
 	s, err := New(ctx, cfg, opts)
 	if err != nil {
 		return err

@@ -14,6 +14,11 @@ import (
 type Identity struct {
 	Issuer, Tenant, Subject, UserID, Email string
 	Created, LastSeen                      time.Time
+
+	// Sole is for LinkIdentity alone: it refuses an account that is somebody else
+	// at this issuer and tenant already. An address can be given to the next person,
+	// who must not inherit the account of the one before.
+	Sole bool
 }
 
 // UserByIdentity returns the account that is linked to an identity elsewhere. All
@@ -28,10 +33,11 @@ func (s *Store) UserByIdentity(ctx context.Context, issuer, tenant, subject stri
 	return u, nil
 }
 
-// UserByEmail returns the one account with this address that is not disabled. The
-// letters A-Z are compared in any case, all others as they are: two addresses that
-// only look alike are two. ErrNotFound: there is none. ErrConflict: there are
-// several, and none of them is meant for sure.
+// UserByEmail returns the one account with this address. A disabled account counts,
+// and is returned, only where no other has the address. The letters A-Z are
+// compared in any case, all others as they are: two addresses that only look alike
+// are two. ErrNotFound: there is none. ErrConflict: several are not disabled, and
+// none of them is meant for sure.
 func (s *Store) UserByEmail(ctx context.Context, email string) (User, error) {
 	if email == "" {
 		return User{}, wrap("find user", ErrNotFound)
@@ -42,13 +48,13 @@ func (s *Store) UserByEmail(ctx context.Context, email string) (User, error) {
 		err := scan(u.columns()...)
 		all = append(all, u)
 		return err
-	}, `SELECT `+userColumns+` FROM users u WHERE u.email_key = $1 AND u.email_key <> '' AND u.disabled_at IS NULL ORDER BY u.id LIMIT 2`, emailKey(email))
+	}, `SELECT `+userColumns+` FROM users u WHERE u.email_key = $1 AND u.email_key <> '' ORDER BY u.disabled_at IS NOT NULL, u.id LIMIT 2`, emailKey(email))
 	switch {
 	case err != nil:
 		return User{}, wrap("find user", err)
 	case len(all) == 0:
 		return User{}, wrap("find user", ErrNotFound)
-	case len(all) > 1:
+	case len(all) > 1 && !all[1].Disabled:
 		return User{}, wrap("find user", ErrConflict)
 	}
 	return all[0], nil
@@ -69,7 +75,8 @@ func emailKey(email string) string {
 // account is made in the same commit; UserID is its identifier. An identity that
 // is linked to this account already is seen again: its address and the time are
 // kept; a zero time is now. ErrConflict: it is linked to somebody else, or the name or
-// identifier of the new account is taken. ErrNotFound: there is no such account.
+// identifier of the new account is taken, or the identity is to be the account's
+// sole one and is not. ErrNotFound: there is no such account.
 // ErrEnded: the account is disabled.
 func (s *Store) LinkIdentity(ctx context.Context, id Identity, create *User, events ...audit.Event) error {
 	if id.Issuer == "" || id.Subject == "" || id.UserID == "" {
@@ -93,6 +100,11 @@ func (s *Store) LinkIdentity(ctx context.Context, id Identity, create *User, eve
 		if err := t.userStands(id.UserID); err != nil {
 			return err
 		}
+		if id.Sole {
+			if err := t.noOther(id); err != nil {
+				return err
+			}
+		}
 		var one int
 		err := t.get([]any{&one}, `INSERT INTO identities (issuer, tenant, subject, user_id, email, created_at, last_seen_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (issuer, tenant, subject) DO UPDATE
@@ -106,6 +118,20 @@ func (s *Store) LinkIdentity(ctx context.Context, id Identity, create *User, eve
 		}
 		return t.record(id.LastSeen, events...)
 	}))
+}
+
+// noOther returns ErrConflict if the account is somebody else at the issuer.
+func (t *tx) noOther(id Identity) error {
+	var one int
+	err := t.get([]any{&one}, `SELECT 1 FROM identities WHERE user_id = $1 AND issuer = $2 AND tenant = $3 AND subject <> $4 LIMIT 1`,
+		id.UserID, id.Issuer, id.Tenant, id.Subject)
+	switch {
+	case err == nil:
+		return ErrConflict
+	case errors.Is(err, ErrNotFound):
+		return nil
+	}
+	return err
 }
 
 // SessionGrants returns the grants that were given in a session and have not

@@ -129,7 +129,7 @@ func (h *Handler) person(ctx context.Context, is *issue, a *idJAG) (userID strin
 	}
 	switch {
 	case l.by == LinkEmail && known != nil:
-		l.UserID = known.ID
+		l.UserID, l.Sole = known.ID, true
 	case l.by == LinkCreate:
 		l.UserID = store.NewID(is.now)
 		if to := a.address(); known == nil && to != "" { // an address stands for one account
@@ -156,6 +156,8 @@ func (h *Handler) byEmail(ctx context.Context, a *idJAG) (*store.User, error) {
 		return nil, invalidGrant("XCH-10", hintPerson, "several accounts have the address")
 	case err != nil:
 		return nil, fmt.Errorf("find an account by its address: %w", err)
+	case u.Disabled:
+		return nil, invalidGrant("XCH-10", hintAccount, "the account with the address is disabled")
 	}
 	return &u, nil
 }
@@ -175,6 +177,9 @@ func (h *Handler) link(ctx context.Context, is *issue) error {
 		if err = h.cfg.Identities.LinkIdentity(ctx, l.Identity, &u, e); !errors.Is(err, store.ErrConflict) {
 			break
 		}
+	}
+	if errors.Is(err, store.ErrConflict) && l.Sole {
+		return invalidGrant("XCH-10", hintPerson, "the account with the address is somebody else at the issuer")
 	}
 	if errors.Is(err, store.ErrConflict) { // a request beside this one linked it
 		return oauth.Refuse(oauth.TemporarilyUnavailable, "the account was linked at this moment; try again").Under("XCH-10").Because(err)

@@ -331,6 +331,22 @@ func TestLinking(t *testing.T) {
 		}
 		h.refused(t, oauth.InvalidGrant, h.vouch(t, email(nil)))
 	})
+	t.Run("XCH-10 not linked by an address whose account is somebody else at the issuer", func(t *testing.T) {
+		h := newAgents(t)
+		addAccount(t, h, "user-2", "ada@acme.test")
+		if a := h.claims(t, h.ok(t, h.vouch(t, email(nil)))); a.Subject != "user-2" {
+			t.Fatalf("token %+v", a)
+		}
+		h.refused(t, oauth.InvalidGrant, h.vouch(t, email(m{"sub": "the-next-ada"})))
+	})
+	t.Run("XCH-10, CN-19 no new account for the address of a disabled one", func(t *testing.T) {
+		h := newAgents(t)
+		addAccount(t, h, "user-2", "ada@acme.test")
+		if err := h.store.DisableUser(t.Context(), "user-2", h.clock.now()); err != nil {
+			t.Fatal(err)
+		}
+		h.refused(t, oauth.InvalidGrant, h.vouch(t, m{"iss": idpCreate}))
+	})
 	t.Run("XCH-10 a new account, where the configuration says so, and never somebody else's", func(t *testing.T) {
 		h := newAgents(t)
 		addAccount(t, h, "user-2", "taken@acme.test")

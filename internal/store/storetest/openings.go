@@ -282,6 +282,7 @@ func identities(ctx context.Context, h *House) error {
 	nobody.UserID = "nobody"
 	err = errors.Join(err, h.LinkIdentity(ctx, other, nil), is("a name that is taken", h.LinkIdentity(ctx, taken, &store.User{ID: "user-3", Name: "EVE", Created: Noon}), store.ErrConflict),
 		is("no such account", h.LinkIdentity(ctx, nobody, nil), store.ErrNotFound), h.DisableUser(ctx, User, Noon), is("disabled", h.LinkIdentity(ctx, id, nil), store.ErrEnded))
+	err = errors.Join(err, soleIdentity(ctx, h))
 	still, serr := h.UserByIdentity(ctx, id.Issuer, id.Tenant, id.Subject)
 	for _, bad := range []store.Identity{{Subject: "s", UserID: User}, {Issuer: "i", UserID: User}, {Issuer: "i", Subject: "s"}} {
 		if h.LinkIdentity(ctx, bad, nil) == nil {
@@ -292,6 +293,20 @@ func identities(ctx context.Context, h *House) error {
 		return errors.New("one account was made and another linked")
 	}
 	return errors.Join(err, serr, same("disabled", still.Disabled, true))
+}
+
+// soleIdentity links an account that may be one person at an issuer only.
+func soleIdentity(ctx context.Context, h *House) error {
+	id := store.Identity{Issuer: "https://sole.example", Subject: "s1", UserID: "user-2", Created: Noon, LastSeen: Noon, Sole: true}
+	err := errors.Join(h.LinkIdentity(ctx, id, nil), h.LinkIdentity(ctx, id, nil)) // the same one may be seen again
+	next := id
+	next.Subject = "s2"
+	err = errors.Join(err, is("the next person with the address", h.LinkIdentity(ctx, next, nil), store.ErrConflict))
+	_, none := h.UserByIdentity(ctx, next.Issuer, "", next.Subject)
+	elsewhere, tenant, added := next, next, next
+	elsewhere.Issuer, tenant.Tenant, added.Sole = "https://elsewhere.example", "t1", false
+	return errors.Join(err, is("nothing was linked", none, store.ErrNotFound),
+		h.LinkIdentity(ctx, elsewhere, nil), h.LinkIdentity(ctx, tenant, nil), h.LinkIdentity(ctx, added, nil))
 }
 
 // byEmail looks people up by their address.
@@ -309,6 +324,6 @@ func byEmail(ctx context.Context, h *House) error {
 	err = errors.Join(err, is("two accounts", two, store.ErrConflict), h.DisableUser(ctx, User, Noon))
 	u, one := h.UserByEmail(ctx, "john@example.test")
 	err = errors.Join(err, one, same("the one that is not disabled", u.ID, "user-2"), h.DisableUser(ctx, "user-2", Noon))
-	_, none := h.UserByEmail(ctx, "john@example.test")
-	return errors.Join(err, is("all disabled", none, store.ErrNotFound))
+	off, gone := h.UserByEmail(ctx, "john@example.test")
+	return errors.Join(err, gone, same("all disabled", off.Disabled, true))
 }

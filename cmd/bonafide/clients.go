@@ -47,11 +47,11 @@ func (a *app) clientList() *cobra.Command {
 						if c.Pinned > 0 {
 							document += ", pinned"
 						}
-						rows = append(rows, []string{c.ID, c.Name, c.Source, c.State, c.Created.Format(time.DateOnly), document})
+						rows = append(rows, []string{c.ID, c.Name, c.Source, c.State, c.Created.Format(time.DateOnly), c.LastUsed.Format(time.DateOnly), document})
 						after = c.ID
 					}
 					if len(clients) < 500 {
-						return table(cmd.OutOrStdout(), asJSON, []string{"client_id", "name", "source", "state", "since", "document"}, rows)
+						return table(cmd.OutOrStdout(), asJSON, []string{"client_id", "name", "source", "state", "since", "used", "document"}, rows)
 					}
 				}
 			})

@@ -40,6 +40,11 @@ type out struct {
 
 func newWorld(t *testing.T, options *mcp.StreamableHTTPOptions) *world {
 	t.Helper()
+	return newWorldWith(t, options, nil, func(*resource.Config) {})
+}
+
+func newWorldWith(t *testing.T, options *mcp.StreamableHTTPOptions, server *mcp.ServerOptions, change func(*resource.Config)) *world {
+	t.Helper()
 	key, err := jose.Generate(jose.ES256)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +62,7 @@ func newWorld(t *testing.T, options *mcp.StreamableHTTPOptions) *world {
 		_, _ = rw.Write(raw)
 	})
 
-	w.server = mcp.NewServer(&mcp.Implementation{Name: "test"}, nil)
+	w.server = mcp.NewServer(&mcp.Implementation{Name: "test"}, server)
 	scopes := resourcemcp.Scopes{}
 	resourcemcp.AddTool(w.server, scopes, &mcp.Tool{Name: "whoami"}, w.whoami)
 	resourcemcp.AddTool(w.server, scopes, &mcp.Tool{Name: "create"}, func(ctx context.Context, req *mcp.CallToolRequest, in struct{}) (*mcp.CallToolResult, out, error) {
@@ -69,7 +74,9 @@ func newWorld(t *testing.T, options *mcp.StreamableHTTPOptions) *world {
 	w.http = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { handler.ServeHTTP(rw, r) }))
 	t.Cleanup(w.http.Close)
 	w.target = w.http.URL + "/mcp"
-	guard, err := resource.New(resource.Config{Resource: w.target, AuthorizationServers: []string{as.URL}, Baseline: []string{"mcp:read"}, Tools: scopes})
+	cfg := resource.Config{Resource: w.target, AuthorizationServers: []string{as.URL}, Baseline: []string{"mcp:read"}, Tools: scopes}
+	change(&cfg)
+	guard, err := resource.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

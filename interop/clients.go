@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/jose"
+	"github.com/bonafide-id/bonafide/oauth"
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -134,24 +135,29 @@ func (n node) script(ctx context.Context, h *house, env []string, args ...string
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
+	return verdictOf(out, err, strings.TrimSpace(stderr.String()))
+}
+
+// verdictOf reads what a script said, one check a line, and how it ended.
+func verdictOf(out []byte, err error, stderr string) (string, error) {
 	checks, last := 0, ""
-	for line := range strings.Lines(string(out)) {
+	for line := range bytes.Lines(out) {
 		var c struct {
 			OK, Done bool
 			Text     string
 		}
-		switch e := json.Unmarshal([]byte(line), &c); {
+		switch e := json.Unmarshal(line, &c); {
 		case e != nil:
 			continue // a library prints
 		case c.Done && err == nil:
 			return fmt.Sprintf("%d checks", checks), nil
-		case !c.OK:
-			return "", errors.New(c.Text)
+		case !c.OK && !c.Done:
+			return "", fmt.Errorf("%s (after %q) %s", c.Text, last, stderr[max(0, len(stderr)-600):])
 		}
 		checks++
 		last = c.Text
 	}
-	return "", fmt.Errorf("ended after %q: %v %s", last, err, strings.TrimSpace(stderr.String()))
+	return "", fmt.Errorf("ended after %q: %v %s", last, err, stderr[max(0, len(stderr)-1500):])
 }
 
 func (n node) typescript(pkg string) func(context.Context, *house) (string, error) {
@@ -170,21 +176,11 @@ func (n node) openid(alg string) func(context.Context, *house) (string, error) {
 	return func(ctx context.Context, h *house) (string, error) {
 		name, change, env := "openid-client-"+strings.ToLower(cmp.Or(alg, "none")), map[string]any{}, []string(nil)
 		if alg != "" {
-			jwks := strings.TrimSuffix(h.clientID(name), "client.json") + "jwks.json"
-			key, err := h.publishKey(jwks, alg)
+			key, err := h.holdKey(name, alg, change)
 			if err != nil {
 				return "", err
 			}
-			private, err := key.MarshalJSON()
-			if err != nil {
-				return "", err
-			}
-			change = map[string]any{
-				"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": jwks,
-				// the library writes the name of RFC 9864 whatever the key says
-				"token_endpoint_auth_signing_alg": strings.Replace(alg, jose.EdDSA, "Ed25519", 1),
-			}
-			env = append(env, "KEY="+string(private))
+			env = append(env, "KEY="+key)
 		}
 		id, err := h.publish(name, change)
 		if err != nil {
@@ -192,6 +188,21 @@ func (n node) openid(alg string) func(context.Context, *house) (string, error) {
 		}
 		return n.script(ctx, h, append(env, "CLIENT_ID="+id), "js/openid.mjs")
 	}
+}
+
+// holdKey publishes a key of a client, says in its document that it has it, and
+// returns the private JWK.
+func (h *house) holdKey(name, alg string, document map[string]any) (string, error) {
+	jwks := strings.TrimSuffix(h.clientID(name), "client.json") + "jwks.json"
+	key, err := h.publishKey(jwks, alg)
+	if err != nil {
+		return "", err
+	}
+	private, err := key.MarshalJSON()
+	document["token_endpoint_auth_method"], document["jwks_uri"] = oauth.MethodPrivateKeyJWT, jwks
+	// openid-client writes the name of RFC 9864 whatever the key says
+	document["token_endpoint_auth_signing_alg"] = strings.Replace(alg, jose.EdDSA, "Ed25519", 1)
+	return string(private), err
 }
 
 // conformance runs the authorization-server scenarios of MCP's own suite. It
@@ -225,7 +236,7 @@ func (n node) conformance(ctx context.Context, h *house) (string, error) {
 		line := strings.TrimSpace(s.Text())
 		fmt.Fprintln(&said, line)
 		if strings.HasPrefix(line, h.issuer) && strings.Contains(line, "code_challenge=") {
-			if err := h.callback(ctx, line); err != nil {
+			if err := openAs(ctx, h.person, line); err != nil {
 				return "", err
 			}
 		}
@@ -241,21 +252,4 @@ func (n node) conformance(ctx context.Context, h *house) (string, error) {
 		return "", errors.New("not every scenario passed: " + text[max(0, len(text)-600):])
 	}
 	return fmt.Sprintf("%d scenarios", passed), nil
-}
-
-// callback lets the person agree and opens where the browser was sent.
-func (h *house) callback(ctx context.Context, address string) error {
-	to, err := h.agree(ctx, address)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, to.String(), nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	return resp.Body.Close()
 }

@@ -3,14 +3,13 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/bonafide-id/bonafide/internal/browse"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -26,10 +24,12 @@ import (
 // protected MCP server, and a person.
 type house struct {
 	scheme   string // http or https: how clients reach the issuer and the resource
+	store    string // the database, as the configuration names it; "" is a file
 	dir      string
 	issuer   string
 	resource string
 	person   string // URL of the person's doorbell
+	browser  string // a program that opens an address as the system's browser would
 	password string
 	ca       *authority
 	docs     *documents
@@ -47,8 +47,8 @@ const user = "john"
 // startHouse starts everything. Over http the server runs with --dev and clients
 // publish on loopback; over https it runs as in production, and documents are
 // reached under their names by way of an egress proxy.
-func startHouse(ctx context.Context, binary, scheme string) (*house, error) {
-	h := &house{scheme: scheme, password: oauth.RandomToken(12), ended: make(chan struct{})}
+func startHouse(ctx context.Context, binary, scheme, store string) (*house, error) {
+	h := &house{scheme: scheme, store: store, password: oauth.RandomToken(12), ended: make(chan struct{})}
 	ctx, h.stop = context.WithCancel(ctx)
 	if err := h.build(ctx, binary); err != nil {
 		h.close()
@@ -144,6 +144,7 @@ func (h *house) publish(name string, change map[string]any) (string, error) {
 const configuration = `
 issuer: %s
 listen: %s
+store: %q
 brand: {name: Acme}
 cimd: {enabled: true%s}
 resources:
@@ -153,8 +154,20 @@ resources:
     scopes:
       - {name: "issues:read", title: read issues, description: It can see the issues that you can see., tools: [list_issues]}
       - {name: "issues:write", title: create issues, description: It can open issues in your name., tools: [create_issue], implies: ["issues:read"]}
-policy: {default: allow}
+policy:
+  default: allow
+  rules:
+    - {client: %q, action: allow}
+    - {client: %q, action: allow}
+    - {client: %q, action: allow, grants: [client_credentials], scopes: ["issues:read"]}
 `
+
+// The clients that a rule has to name: of devices, and one that acts for itself.
+const (
+	remoteDevice = "mcp-remote-device"
+	openidDevice = "openid-client-device"
+	openidAlone  = "openid-client-alone"
+)
 
 func (h *house) startServer(ctx context.Context, binary, listen string) error {
 	egress, tail := fmt.Sprintf(", egress: {ca_file: %s}", h.ca.file), ""
@@ -174,7 +187,8 @@ func (h *house) startServer(ctx context.Context, binary, listen string) error {
 	if out, err := run(ctx, "", binary, "init", "--dir", h.dir, "--issuer", "https://localhost"); err != nil {
 		return fmt.Errorf("bonafide init: %w: %s", err, out)
 	}
-	if err := os.WriteFile(config, fmt.Appendf(nil, configuration+tail, h.issuer, listen, egress, h.resource), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, configuration+tail, h.issuer, listen, cmp.Or(h.store, "bonafide.db"), egress, h.resource,
+		h.clientID(remoteDevice), h.clientID(openidDevice), h.clientID(openidAlone)), 0o600); err != nil {
 		return err
 	}
 	if out, err := run(ctx, "", binary, append([]string{"config", "check", "-c", config}, dev...)...); err != nil {
@@ -238,58 +252,4 @@ func run(ctx context.Context, in, name string, args ...string) (string, error) {
 	cmd.Stdin = strings.NewReader(in)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
-}
-
-// startPerson answers at a loopback address: whoever asks with ?url= has the
-// person open it, and is told where the browser was sent.
-func (h *house) startPerson(ctx context.Context) error {
-	ln, err := listen(ctx)
-	if err != nil {
-		return err
-	}
-	h.person = "http://" + ln.Addr().String() + "/"
-	serve(ctx, ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		to, err := h.agree(r.Context(), r.URL.Query().Get("url"))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-			return
-		}
-		fmt.Fprint(w, to)
-	}))
-	return nil
-}
-
-// agree opens an address in a browser without cookies, signs in through the real
-// form, allows on the real consent page, and returns where the browser was sent.
-// It does not open that: often nobody listens there.
-func (h *house) agree(ctx context.Context, address string) (*url.URL, error) {
-	issuer, err := url.Parse(h.issuer)
-	if err != nil {
-		return nil, err
-	}
-	b, err := browse.New(browse.Config{RootCAs: h.ca.pool(), Stops: func(u *url.URL) bool { return u.Host != issuer.Host }})
-	if err != nil {
-		return nil, err
-	}
-	page, err := b.From(ctx, address, "cross-site")
-	for range 4 {
-		switch {
-		case err != nil:
-			return nil, err
-		case page.Left:
-			return page.URL, nil
-		case page.Status != http.StatusOK:
-			return nil, fmt.Errorf("%s answered %d: %s", page.URL.Path, page.Status, page.Text())
-		}
-		var form *browse.Form
-		if form, err = page.Form("password"); err == nil {
-			form.With("username", user).With("password", h.password)
-		} else if form, err = page.Form("decision"); err == nil {
-			form.With("decision", "allow")
-		} else {
-			return nil, err
-		}
-		page, err = b.Submit(ctx, form)
-	}
-	return nil, errors.New("the pages go round in circles")
 }

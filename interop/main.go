@@ -2,6 +2,8 @@
 // real release binary, over http on loopback and over https, with documents,
 // tools and a person around it. It prints one table last and exits 1 when
 // anything failed. What could not be had is "not run", never "pass".
+//
+//	cd interop && ./run.sh DPoP    only the rows that match
 package main
 
 import (
@@ -11,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -28,31 +31,43 @@ type row struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 25*time.Minute)
 	code := 0
-	if len(os.Args) == 3 && os.Args[1] == "as-client" {
-		if err := asClient(ctx, os.Args[2]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	} else {
-		code = judge(ctx)
+	var err error
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == "as-client":
+		err = asClient(ctx, os.Args[2])
+	case len(os.Args) == 4 && os.Args[1] == "open":
+		err = openAs(ctx, os.Args[2], os.Args[3])
+	default:
+		code = judge(ctx, os.Args[1:])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
 	}
 	cancel()
 	stop()
 	os.Exit(code)
 }
 
-// judge runs everything and prints the table.
-func judge(ctx context.Context) int {
+// judge runs everything, or with a pattern the rows it matches, and prints the
+// table.
+func judge(ctx context.Context, args []string) int {
+	only, err := regexp.Compile(strings.Join(args, "|"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	base, err := loadBaseline("baseline.json")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	n, nodeErr := findNode(ctx)
-	t := &table{started: time.Now()}
+	t := &table{started: time.Now(), only: only}
 	t.clients(ctx, n, nodeErr)
+	t.provider(ctx, n, nodeErr)
 	t.suites(ctx, n, nodeErr, base)
 	return t.print()
 }
@@ -60,10 +75,14 @@ func judge(ctx context.Context) int {
 type table struct {
 	rows    []row
 	started time.Time
+	only    *regexp.Regexp
 }
 
 // add runs one row within its time.
 func (t *table) add(ctx context.Context, name, over string, limit time.Duration, do func(context.Context) (string, error)) {
+	if !t.only.MatchString(name + " (" + over + ")") {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	began := time.Now()
@@ -81,58 +100,6 @@ func (t *table) add(ctx context.Context, name, over string, limit time.Duration,
 		fmt.Println("  " + strings.ReplaceAll(strings.TrimSpace(r.detail), "\n", "\n  "))
 	}
 	t.rows = append(t.rows, r)
-}
-
-const sdk = "@modelcontextprotocol/"
-
-// clients runs everything that signs in, in a house for each scheme.
-func (t *table) clients(ctx context.Context, n node, nodeErr error) {
-	binary, buildErr := build(ctx)
-	if buildErr == nil {
-		defer os.RemoveAll(filepath.Dir(binary))
-	}
-	for _, scheme := range []string{"http", "https"} {
-		h, err := (*house)(nil), buildErr
-		if err == nil {
-			h, err = startHouse(ctx, binary, scheme)
-		}
-		list := []caller{
-			{"Go MCP SDK v1.8.0", false, goSDK},
-			{"TypeScript SDK " + version(sdk+"sdk"), true, n.typescript(sdk + "sdk")},
-			{"TypeScript client " + version(sdk+"client"), true, n.typescript(sdk + "client")},
-			{"openid-client " + version("openid-client"), true, n.openid("")},
-			{"openid-client, private_key_jwt ES256", true, n.openid("ES256")},
-			{"openid-client, private_key_jwt RS256", true, n.openid("RS256")},
-			{"openid-client, private_key_jwt PS256", true, n.openid("PS256")},
-			{"openid-client, private_key_jwt Ed25519", true, n.openid("EdDSA")},
-			{"MCP conformance " + version(sdk+"conformance") + ", authorization", true, n.conformance},
-		}
-		if scheme == "https" { // their documents stand under https names
-			list = append(list, caller{"documents that clients publish", false, shapes})
-		}
-		for _, c := range list {
-			t.add(ctx, c.name, scheme, time.Minute, func(ctx context.Context) (string, error) {
-				switch {
-				case err != nil:
-					return "", err
-				case c.node && nodeErr != nil:
-					return "", nodeErr
-				}
-				detail, err := c.do(ctx, h)
-				if err != nil {
-					err = fmt.Errorf("%w\nthe server's last words: %s", err, h.said(1500))
-				}
-				return detail, err
-			})
-		}
-		h.close()
-	}
-}
-
-type caller struct {
-	name string
-	node bool // needs Node
-	do   func(context.Context, *house) (string, error)
 }
 
 // build makes the release binary as `make build` does.

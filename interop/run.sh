@@ -23,5 +23,24 @@ elif ! cmp -s package-lock.json node_modules/.installed; then
   fi
 fi
 
-mkdir -p out && go build -o out/interop . || exit 1
-exec timeout 900 ./out/interop
+mkdir -p out
+if ! command -v python3 >/dev/null; then
+  export INTEROP_NO_PYTHON="there is no python3"
+elif ! cmp -s py/requirements.txt out/venv/.installed; then
+  echo "interop: pip install"
+  if rm -rf out/venv && python3 -m venv out/venv &&
+    timeout 300 out/venv/bin/pip install -q --disable-pip-version-check --no-deps -r py/requirements.txt; then
+    cp py/requirements.txt out/venv/.installed
+  else
+    export INTEROP_NO_PYTHON="the Python packages cannot be had"
+  fi
+fi
+
+if ! command -v cargo >/dev/null; then
+  export INTEROP_NO_RUST="there is no cargo"
+elif ! (cd rmcp && CARGO_TARGET_DIR=../out/rmcp timeout 300 cargo build --locked --quiet); then
+  export INTEROP_NO_RUST="rmcp was not built within 5 minutes"
+fi
+
+go build -o out/interop . || exit 1
+exec timeout 1800 ./out/interop "$@"

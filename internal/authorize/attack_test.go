@@ -54,6 +54,44 @@ func TestWhatIsCountedTakesNoRoom(t *testing.T) {
 	})
 }
 
+// Anybody can put a document with keys somewhere: that a client proves to be the
+// one it says is no reason to leave it all the room.
+func TestAStrangerWithKeysHasBounds(t *testing.T) {
+	proven := func() url.Values { return asks(keyedID, "client_secret", "right") }
+	fill := func(p *place, of string) {
+		for range perStranger {
+			p.h.throttle.take(p.clock.Now(), limit{of, perStranger})
+		}
+	}
+	for _, of := range []string{"par proven 203.0.113.9", "par proven keyed.example.com"} {
+		t.Run("attack CA-07, DS-13: PAR-11 a client with keys that no operator named has bounds: "+of, func(t *testing.T) {
+			p, _ := openPAR(t)
+			p.push(proven()).uri()
+			fill(p, of)
+			p.push(proven()).refused(t, http.StatusTooManyRequests, oauth.TemporarilyUnavailable)
+			for range perNetwork {
+				p.push(proven())
+			}
+			if n := p.h.throttle.counts[limit{key: "par 203.0.113.9"}.short()].n; n != perNetwork {
+				t.Errorf("it is still authenticated each time, which leaves a trace each time: %d", n)
+			}
+		})
+		t.Run("PAR-11 and one that an operator named has none: "+of, func(t *testing.T) {
+			p, _ := openPAR(t)
+			p.rule(policy.Rule{Name: "partner", Client: keyedID, Action: policy.Allow})
+			fill(p, of)
+			p.push(proven()).uri()
+		})
+	}
+	t.Run("PAR-11, attack DS-13: they leave room for those whom an operator named", func(t *testing.T) {
+		p, _ := openPAR(t)
+		p.h.Store = crowded{p.h.Store, p.store, mostStrangers}
+		p.push(proven()).refused(t, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
+		p.rule(policy.Rule{Name: "partner", Client: keyedID, Action: policy.Allow})
+		p.push(proven()).uri()
+	})
+}
+
 func TestFAPILeavesNoUnprovenPush(t *testing.T) {
 	t.Run("POL-09, PAR-01 what was pushed while nobody knew the client was not pushed as FAPI 2.0 wants it", func(t *testing.T) {
 		p, _ := openPAR(t)

@@ -171,7 +171,7 @@ func TestPushingWithoutAProof(t *testing.T) {
 	})
 	t.Run("PAR-11, attack DS-13: so many wait at a time", func(t *testing.T) {
 		p, _ := openPAR(t)
-		p.h.Store = crowded{p.h.Store, p.store}
+		p.h.Store = crowded{p.h.Store, p.store, mostUnproven}
 		r := p.push(asks(goodID))
 		r.refused(t, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
 		if r.Header().Get("Retry-After") == "" {
@@ -381,14 +381,15 @@ func (diskless) SpendID(context.Context, string, store.Hash, time.Time, time.Tim
 	return errDisk
 }
 
-// crowded is a store where as many requests wait as strangers may leave.
+// crowded is a store where requests wait already.
 type crowded struct {
 	Store
 	real *store.Store
+	wait int // so many wait
 }
 
 func (c crowded) PushRequest(ctx context.Context, p store.Pushed, most int, events ...audit.Event) error {
-	if most <= mostUnproven {
+	if most <= c.wait {
 		return store.ErrBusy
 	}
 	return c.real.PushRequest(ctx, p, most, events...)

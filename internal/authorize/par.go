@@ -1,6 +1,7 @@
 package authorize
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,13 +22,17 @@ import (
 // is a secret of 256 bits, of which only the hash is kept.
 const uriPrefix = "urn:ietf:params:oauth:request_uri:"
 
-// How much may be pushed. Clients that proved who they are have the whole room;
-// the others share half of it and are counted by where they come from.
+// How much may be pushed. Only clients that proved who they are and that an
+// operator named have the whole room, and as much of it as they like: anybody can
+// publish keys. Those that proved nothing share half of it. Both are counted by
+// where they come from and by whom they say they are.
 const (
-	mostPushed   = 20_000 // that wait at a time
-	mostUnproven = mostPushed / 2
-	perNetwork   = 120 // a minute
-	perClient    = 600 // a minute, without proof
+	mostPushed    = 20_000 // that wait at a time
+	mostStrangers = mostPushed / 4 * 3
+	mostUnproven  = mostPushed / 2
+	perNetwork    = 120  // a minute, without proof
+	perClient     = 600  // a minute, without proof
+	perStranger   = 1200 // a minute from one network, and for one host of clients
 )
 
 // pushed is what is kept with a request beside itself, and travels in a visit.
@@ -103,10 +108,7 @@ func (h *Handler) pusher(r *http.Request, p web.Params) (*clientauth.Client, err
 		limits = append(limits, limit{"par client " + q.ClientID, perClient})
 	}
 	if wait := h.throttle.take(h.Now(), limits...); wait > 0 {
-		return nil, &web.Refusal{
-			Err:    oauth.Refuse(oauth.TemporarilyUnavailable, "too many requests were pushed without a proof of who the client is; try again later").Under("PAR-11"),
-			Status: http.StatusTooManyRequests, RetryAfter: wait,
-		}
+		return nil, tooManyPushed("without a proof of who the client is", wait)
 	}
 	if bare && !h.FetchBeforeSignIn {
 		_, err := h.Directory.Find(ctx, q.ClientID, false)
@@ -116,10 +118,30 @@ func (h *Handler) pusher(r *http.Request, p web.Params) (*clientauth.Client, err
 		}
 	}
 	c, err := h.Clients.Authenticate(ctx, q)
-	if err == nil && c.Method != oauth.MethodNone {
-		h.throttle.giveBack(limits...)
+	if err != nil || c.Method == oauth.MethodNone {
+		return c, err
 	}
-	return c, err
+	if !spokenFor(c) { // a refusal stays counted: the next ones cost no authentication
+		wait := h.throttle.take(h.Now(), limit{"par proven " + network(web.ClientIP(ctx)), perStranger}, limit{"par proven " + cmp.Or(c.Host, c.ID), perStranger})
+		if wait > 0 {
+			return nil, tooManyPushed("by clients that no administrator has named", wait)
+		}
+	}
+	h.throttle.giveBack(limits...)
+	return c, nil
+}
+
+func tooManyPushed(how string, wait time.Duration) error {
+	return &web.Refusal{
+		Err:    oauth.Refuse(oauth.TemporarilyUnavailable, "too many requests were pushed %s; try again later", how).Under("PAR-11"),
+		Status: http.StatusTooManyRequests, RetryAfter: wait,
+	}
+}
+
+// spokenFor reports whether an operator registered the client, or named it in a
+// rule of the policy.
+func spokenFor(c *clientauth.Client) bool {
+	return c.Source == directory.SourceRegistered || c.Decision.Explicit
 }
 
 // unknown reports whether the client is one whose document may not be fetched yet.
@@ -176,8 +198,11 @@ func (h *Handler) bindPushed(w http.ResponseWriter, r *http.Request, c *clientau
 // keep stores the request and tells the client under what name.
 func (h *Handler) keep(w http.ResponseWriter, r *http.Request, c *clientauth.Client, k kept) error {
 	handle, now, most := oauth.RandomToken(32), h.now(), mostPushed
-	if unknown(c) || c.Method == oauth.MethodNone {
+	switch {
+	case unknown(c) || c.Method == oauth.MethodNone:
 		most = mostUnproven
+	case !spokenFor(c):
+		most = mostStrangers
 	}
 	k.Pushed.Hash = store.HashOf(handle)
 	raw, err := json.Marshal(k)

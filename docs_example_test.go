@@ -48,6 +48,22 @@ func docsBound(cfg resource.Config) (*resource.Guard, error) {
 	return resource.New(cfg)
 }
 
+func docsIntrospect(cfg resource.Config) (*resource.Guard, error) {
+	cfg.Introspection = &resource.Introspection{
+		Secret: os.Getenv("INTROSPECTION_SECRET"), // its SHA-256 is introspection_secret_sha256
+		Cache:  10 * time.Second,                  // how long a revoked token may still be accepted
+	}
+	return resource.New(cfg)
+}
+
+func docsStrength(cfg resource.Config) (*resource.Guard, error) {
+	cfg.Strength = map[string]resource.Strength{
+		"delete_project": {ACR: []string{"urn:example:acr:mfa"}, MaxAge: 5 * time.Minute},
+	}
+	cfg.HideTools = true // lists hold what the scopes of the token cover
+	return resource.New(cfg)
+}
+
 func docsResolve(ctx context.Context, clientID string) error {
 	resolver, err := cimd.New(cimd.Config{}) // once: public addresses only, 5 s, 5 KiB, no redirects
 	if err != nil {
@@ -81,7 +97,7 @@ func docsClient() error {
 }
 
 // These need the network, and are compiled only.
-var _ = []any{docsGuard, docsClient, docsBound}
+var _ = []any{docsGuard, docsClient, docsBound, docsIntrospect, docsStrength}
 
 // docs/embed.md
 

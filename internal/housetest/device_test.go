@@ -119,7 +119,7 @@ func TestADeviceIsConnected(t *testing.T) {
 				t.Errorf("the page does not say %q: %s", want, text)
 			}
 		}
-		if strings.Index(page.Body, "tv.test</h1>") < 0 {
+		if !strings.Contains(page.Body, "tv.test</h1>") {
 			t.Error("the host does not lead the page")
 		}
 	})

@@ -158,7 +158,9 @@ func (k *Keys) Err() error {
 }
 
 func (k *Keys) read(ctx context.Context) (*keySet, error) {
-	body, life, err := []byte(nil), standard, error(nil)
+	var body []byte
+	var err error
+	life := standard
 	if k.cfg.File != "" {
 		body, err = os.ReadFile(k.cfg.File)
 	} else {

@@ -132,7 +132,8 @@ type replacement struct {
 
 // replace writes a registration with the next token and answers with both.
 func (h *Handler) replace(w http.ResponseWriter, r *http.Request, c *store.Client, how replacement) error {
-	now, token := h.Now(), ""
+	now := h.Now()
+	var token string
 	token, c.RegistrationHash = clientauth.NewSecret()
 	c.Expires = now.Add(h.Life)
 	event := h.event(r, c, how.code, how.m.forAudit())

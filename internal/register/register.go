@@ -146,7 +146,7 @@ func (h *Handler) register(w http.ResponseWriter, r *http.Request) error {
 	if m.secret() {
 		secret, c.SecretHash = clientauth.NewSecret()
 	}
-	token := ""
+	var token string
 	token, c.RegistrationHash = clientauth.NewSecret()
 	c.Created, c.Expires = now, now.Add(h.Life)
 	event := h.event(r, &c, "registered_itself", m.forAudit())

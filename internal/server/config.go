@@ -301,7 +301,7 @@ func (c *Config) check() error {
 	if err := c.PAR.check(); err != nil {
 		return err
 	}
-	if err := errors.Join(c.Device.check(), c.Registration.check()); err != nil {
+	if err := errors.Join(c.Device.check(), c.Registration.check(), c.Audit.check()); err != nil {
 		return err
 	}
 	if err := c.checkStore(); err != nil {

@@ -130,7 +130,7 @@ func migratePostgres(ctx context.Context, c pgx.ConnConfig, log *slog.Logger) (e
 	if err != nil {
 		return fmt.Errorf("connect to the database: %w", err)
 	}
-	defer conn.Close() // the locks go with the connection
+	defer func() { err = errors.Join(err, conn.Close()) }() // the locks go with the connection
 	if err := suits(ctx, conn, log); err != nil {
 		return err
 	}

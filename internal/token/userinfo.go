@@ -156,7 +156,7 @@ func (h *Handler) unauthorized(w http.ResponseWriter, err error) error {
 	e := oauth.AsError(err)
 	var params []oauth.Param
 	switch {
-	case err == error(errNoToken):
+	case errors.Is(err, errNoToken):
 	case e.Code == oauth.InvalidToken || e.Code == oauth.InsufficientScope || e.Code == oauth.UseDPoPNonce || e.Code == oauth.InvalidDPoPProof:
 		params = []oauth.Param{{Name: "error", Value: string(e.Code)}, {Name: "error_description", Value: e.Hint}}
 	default:

@@ -150,7 +150,7 @@ const (
 // the options that the server is made from.
 func Advertise(o *mcp.ServerOptions, extensions ...string) {
 	if o.Capabilities == nil {
-		o.Capabilities = &mcp.ServerCapabilities{Logging: &mcp.LoggingCapabilities{}}
+		o.Capabilities = &mcp.ServerCapabilities{Logging: &mcp.LoggingCapabilities{}} //nolint:staticcheck // what the SDK says of itself where nothing is set
 	}
 	for _, name := range extensions {
 		o.Capabilities.AddExtension(name, nil)

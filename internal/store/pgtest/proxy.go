@@ -28,11 +28,15 @@ type Proxy struct {
 // NewProxy starts a proxy before the server.
 func (s *Server) NewProxy(t testing.TB) *Proxy {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "bonafide-pg-") // the name of a socket must be short, and without commas
+	dir, err := os.MkdirTemp("", "bonafide-pg-") //nolint:usetesting // the name of a socket must be short, and without commas
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	p := &Proxy{server: filepath.Join(s.dir, ".s.PGSQL.5432"), dir: dir, conns: map[net.Conn]struct{}{}}
 	p.free = sync.NewCond(&p.mu)
 	ln, err := net.Listen("unix", filepath.Join(p.dir, ".s.PGSQL.5432"))

@@ -125,7 +125,7 @@ func slowDown(ctx context.Context, h *House) error {
 	if err != nil {
 		return err
 	}
-	at, last := Noon, Noon
+	last := Noon
 	steps := []struct {
 		after    time.Duration // since the poll before
 		want     error
@@ -141,7 +141,7 @@ func slowDown(ctx context.Context, h *House) error {
 		{time.Minute, nil, 20 * time.Second},
 	}
 	for i, step := range steps {
-		at = last.Add(step.after)
+		at := last.Add(step.after)
 		last = at
 		got, err := h.PollDevice(ctx, d.Hash, at)
 		kept, ferr := h.FindDevice(ctx, d.Hash, at)
@@ -169,9 +169,9 @@ func clocksApart(ctx context.Context, h *House) error {
 			err = errors.Join(err, same("interval", got.Interval, 5*time.Second))
 		}
 	}
-	for i := range time.Duration(10) {
-		poll(10*i*time.Second, ahead, nil)
-		poll((10*i+5)*time.Second, 0, nil)
+	for at := time.Duration(0); at < 100*time.Second; at += 10 * time.Second {
+		poll(at, ahead, nil)
+		poll(at+5*time.Second, 0, nil)
 	}
 	poll(96*time.Second, 0, store.ErrTooFast)
 	return err

@@ -152,7 +152,7 @@ func TestClientsThatRegisterThemselves(t *testing.T) {
 		}
 		h.Post("/token", CodeForm("any", "client_id", k.id)).check(t, 401, oauth.InvalidClient)
 	})
-	t.Run("DPOP-08, DCR-02 a client that binds itself to a key is held to it", func(t *testing.T) {
+	t.Run("DPOP-04, DCR-02 a client that binds itself to a key is held to it", func(t *testing.T) {
 		a := h.registers(members{"dpop_bound_access_tokens": true})
 		form := CodeForm(john.Code(h.Authorize("client_id", a.Str("client_id"))), "client_id", a.Str("client_id"))
 		if got := h.Post("/token", form); got.OK() {

@@ -57,3 +57,31 @@ func TestTheDatabaseIsAway(t *testing.T) {
 		}
 	})
 }
+
+// TestTextThatNoDatabaseKeeps: PostgreSQL keeps no NUL, and nobody hears of that
+// after they have said yes.
+func TestTextThatNoDatabaseKeeps(t *testing.T) {
+	for _, engine := range contestants {
+		h := engine.house(t)
+		for _, name := range []string{"nonce", "state", "dpop_jkt", "login_hint", "acr_values", "ui_locales", "code_challenge", "scope", "resource"} {
+			t.Run("AZ-13 a NUL in "+name+": "+engine.name, func(t *testing.T) {
+				john := h.Person()
+				page := john.Visit(h.Authorize("scope", "openid files:read", name, "a\x00b"))
+				if page.Has("password") {
+					page = john.SignIn(page)
+				}
+				if page.Has("decision") {
+					page = john.Answer(page, "allow")
+				}
+				if page.URL.Query().Get("code") != "" || !page.Left && page.Status != http.StatusBadRequest {
+					t.Errorf("%d %s %s", page.Status, page.URL, page.Text())
+				}
+				form := h.pushForm()
+				form.Set(name, "a\x00b")
+				if a := h.Post("/par", form); a.Status != http.StatusBadRequest {
+					t.Errorf("pushed: %d %s", a.Status, a.Raw)
+				}
+			})
+		}
+	}
+}

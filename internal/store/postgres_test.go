@@ -257,6 +257,13 @@ func TestTextThatPostgresCannotKeep(t *testing.T) {
 			}
 		})
 	}
+	t.Run("URL-15 what cannot be kept is nobody else's", func(t *testing.T) {
+		for _, id := range []Identity{{Issuer: "i", Subject: "a\x00b", UserID: "u1"}, {Issuer: "i", Subject: "s", Email: "a\x00b", UserID: "u1"}} {
+			if err := s.LinkIdentity(t.Context(), id, nil); err == nil || isFact(err) {
+				t.Errorf("got %v", err)
+			}
+		}
+	})
 	if err := s.AppendEvents(t.Context(), audit.Event{Type: audit.TypeLogin, User: "a\x00b", Data: map[string]string{"x\x00": "\xff"}}); err != nil {
 		t.Errorf("an event with such a text is lost: %v", err)
 	}

@@ -179,11 +179,16 @@ func (t *tx) get(scan []any, query string, args ...any) error {
 	if err != nil {
 		return err
 	}
-	return found(s.QueryRowContext(t.ctx, args...).Scan(scan...))
+	err = s.QueryRowContext(t.ctx, args...).Scan(scan...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrNotFound
+	}
+	return err
 }
 
 // found turns the absence of a row into a fact. Text that PostgreSQL cannot keep
-// is in no row of it.
+// is in no row of it. In a transaction it is no fact: it may be what is written,
+// and has failed it.
 func found(err error) error {
 	if errors.Is(err, sql.ErrNoRows) || unstorable(err) {
 		return ErrNotFound

@@ -134,6 +134,9 @@ func parsePair(pair string) (name, value string, err error) {
 	if !utf8.ValidString(name) || !utf8.ValidString(value) {
 		return "", "", invalid("a parameter is not UTF-8")
 	}
+	if strings.Contains(name, "\x00") || strings.Contains(value, "\x00") { // no database keeps it
+		return "", "", invalid("a parameter holds a NUL")
+	}
 	return name, value, nil
 }
 

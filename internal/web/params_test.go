@@ -50,6 +50,8 @@ func TestParameters(t *testing.T) {
 		{"AZ-13 a bad escape in a name", "%=1", Params{}, 400},
 		{"AZ-13 a cut escape", "a=%4", Params{}, 400},
 		{"AZ-13 bytes that are not UTF-8", "a=%ff", Params{}, 400},
+		{"AZ-13 a NUL", "a=b%00", Params{}, 400},
+		{"AZ-13 a NUL in a name", "a%00=b", Params{}, 400},
 		{"AZ-13 an overlong encoding", "a=%c0%af", Params{}, 400},
 		{"AZ-13 101 parameters", strings.Repeat("&", 100), Params{}, 400},
 		{"TK-11 10,000 parameters", strings.Repeat("a=&", 10000), Params{}, 400},
@@ -196,7 +198,7 @@ func wanted(raw string) (Params, bool) {
 	}
 	p := Params{Form: Form{}}
 	for name, values := range all {
-		broken := func(s string) bool { return !utf8.ValidString(s) }
+		broken := func(s string) bool { return !utf8.ValidString(s) || strings.Contains(s, "\x00") }
 		if broken(name) || slices.ContainsFunc(values, broken) || name != "resource" && len(values) > 1 {
 			return Params{}, false
 		}

@@ -165,7 +165,8 @@ var groupCA = group{
 			k := t.vars["k"].(*keyed)
 			for what, s := range map[string]string{"1 MiB": k.assert(nil) + strings.Repeat("A", 1<<20), "20,000 bytes": k.assert(nil) + strings.Repeat("A", 20_000), "dots": strings.Repeat(".", 1_000_000), "15,000 dots": strings.Repeat(".", 15_000)} {
 				a := k.auth(s)
-				t.check(a.status == 413 || a.status == 400 || a.status == 401, "%s: %s", what, a)
+				early := len(s) > 500_000 && a.err != nil // the server answers and closes before all of it is sent
+				t.check(early || a.status == 413 || a.status == 400 || a.status == 401, "%s: %s", what, a)
 				t.check(a.took < 2*time.Second, "%s: it took %v", what, a.took)
 			}
 		}},

@@ -217,10 +217,9 @@ var groupDS = group{
 				<-done
 			})
 			t.s.later(2 * time.Minute) // every time limit of a connection has passed
-			time.Sleep(300 * time.Millisecond)
-			open := 0
+			open, patience := 0, time.Now().Add(3*time.Second)
 			for _, c := range conns {
-				c.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
+				c.SetReadDeadline(later(time.Now().Add(5*time.Millisecond), patience))
 				buf := make([]byte, 512)
 				for {
 					_, err := c.Read(buf)
@@ -290,6 +289,13 @@ var groupDS = group{
 			t.check(a.status == 404 || a.status == 200 && len(a.raw) < 1<<20 && !strings.Contains(a.raw, "wildcard.test") && !strings.Contains(a.raw, "flood.test"), "%s", a)
 		}},
 	},
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // clientRows returns how many clients the server has rows for.

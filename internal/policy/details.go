@@ -12,6 +12,7 @@ import (
 
 	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/oauth"
+	"golang.org/x/text/unicode/norm"
 )
 
 // DetailType is one type of authorization_details that a resource understands
@@ -265,14 +266,40 @@ func (f *DetailField) text(v string) error {
 		most = detailText
 	}
 	switch {
-	case strings.TrimSpace(v) != v || v == "":
-		return errors.New("must be a text without space around it")
+	case strings.Join(strings.Fields(v), " ") != v || v == "":
+		return errors.New("must be a text without space around it, and with one between words")
 	case utf8.RuneCountInString(v) > most:
 		return fmt.Errorf("is longer than %d characters", most)
-	case strings.ContainsFunc(v, func(c rune) bool { return !unicode.IsPrint(c) || c == utf8.RuneError }):
+	case strings.ContainsFunc(v, hidden):
 		return errors.New("holds a character that cannot be shown")
+	case !norm.NFC.IsNormalString(v):
+		return errors.New("must be in Unicode normal form C; it looks like another text")
+	case piled(v):
+		return errors.New("holds a pile of marks")
 	}
 	return nil
+}
+
+// hidden reports whether people cannot see a character, or cannot tell which of
+// several it is: two texts with different hidden characters are two permissions
+// that look the same.
+func hidden(c rune) bool {
+	return !unicode.IsPrint(c) || c == utf8.RuneError || c == 0x2800 || // braille pattern blank
+		unicode.In(c, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) || c == 0x034f // combining grapheme joiner
+}
+
+// piled reports whether more marks stand on one letter than any language needs.
+func piled(s string) bool {
+	const most = 4
+	marks := 0
+	for _, c := range s {
+		if !unicode.Is(unicode.M, c) {
+			marks = 0
+		} else if marks++; marks > most {
+			return true
+		}
+	}
+	return false
 }
 
 // checkDetails reports what is wrong with the types of a resource.

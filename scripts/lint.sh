@@ -2,9 +2,9 @@
 # Formatting, vet and the linters of .golangci.yml, at a pinned version.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-unformatted=$(gofmt -l $(git ls-files '*.go'))
+unformatted=$(gofmt -s -l $(git ls-files '*.go'))
 if [ -n "$unformatted" ]; then
-	echo "not formatted (run gofmt -w):"
+	echo "not formatted (run gofmt -s -w):"
 	echo "$unformatted"
 	exit 1
 fi

@@ -21,9 +21,9 @@ type task struct {
 // of clients that hold grants (FETCH-24), until ctx ends.
 func (s *Server) housekeeping(ctx context.Context) {
 	tasks := []task{
-		task{name: "rotate signing keys", every: 30 * time.Second, do: s.keys.Tick},
-		task{name: "prune", every: time.Minute, do: s.Prune},
-		task{name: "look at client documents", every: 15 * time.Minute, first: true, do: s.visit},
+		{name: "rotate signing keys", every: 30 * time.Second, do: s.keys.Tick},
+		{name: "prune", every: time.Minute, do: s.Prune},
+		{name: "look at client documents", every: 15 * time.Minute, first: true, do: s.visit},
 	}
 	if s.cfg.shared() { // in case a change could not be followed when it was told
 		tasks = append(tasks, task{name: "follow the policy", every: 30 * time.Second, do: s.follow})

@@ -42,22 +42,31 @@ func (s *Store) UserByEmail(ctx context.Context, email string) (User, error) {
 	if email == "" {
 		return User{}, wrap("find user", ErrNotFound)
 	}
-	var all []User
-	err := s.list(ctx, func(scan func(...any) error) error {
-		var u User
-		err := scan(u.columns()...)
-		all = append(all, u)
-		return err
-	}, `SELECT `+userColumns+` FROM users u WHERE u.email_key = $1 AND u.email_key <> '' ORDER BY u.disabled_at IS NOT NULL, u.id LIMIT 2`, emailKey(email))
+	all, err := s.addressed(ctx, email, `AND u.disabled_at IS NULL `)
+	if err == nil && len(all) == 0 {
+		all, err = s.addressed(ctx, email, "")
+		all = all[:min(1, len(all))]
+	}
 	switch {
 	case err != nil:
 		return User{}, wrap("find user", err)
 	case len(all) == 0:
 		return User{}, wrap("find user", ErrNotFound)
-	case len(all) > 1 && !all[1].Disabled:
+	case len(all) > 1:
 		return User{}, wrap("find user", ErrConflict)
 	}
 	return all[0], nil
+}
+
+// addressed returns two of the accounts with an address, or those that there are.
+func (s *Store) addressed(ctx context.Context, email, which string) (all []User, err error) {
+	err = s.list(ctx, func(scan func(...any) error) error {
+		var u User
+		err := scan(u.columns()...)
+		all = append(all, u)
+		return err
+	}, `SELECT `+userColumns+` FROM users u WHERE u.email_key = $1 AND u.email_key <> '' `+which+`ORDER BY u.id LIMIT 2`, emailKey(email))
+	return all, err
 }
 
 // emailKey is how an address is looked up. Only A-Z change: other letters whose

@@ -89,8 +89,17 @@ func dynamicToken(ctx context.Context, h *House) error {
 		}
 	}
 	c := h.dynamic()
+	a := h.answer()
+	a.Grant.ClientID, a.Remember = c.ID, true
+	err := errors.Join(h.RegisterDynamic(ctx, c, plenty, Noon), h.AnswerConsent(ctx, a, Noon), h.RemoveDynamic(ctx, c.ID, c.RegistrationHash, Noon))
+	_, ended := h.GrantActive(ctx, a.Grant.ID)
+	_, forgotten := h.Consent(ctx, User, c.ID, Resource)
+	if err := errors.Join(err, is("the grant of a client that removed itself", ended, store.ErrEnded), is("its consent", forgotten, store.ErrNotFound)); err != nil {
+		return err
+	}
+	c = h.dynamic()
 	last, lerr := h.lastEvent(ctx)
-	err := errors.Join(lerr, h.RegisterDynamic(ctx, c, plenty, Noon, audit.Event{Type: audit.TypeClient, Client: c.ID, Code: "theirs"}),
+	err = errors.Join(lerr, h.RegisterDynamic(ctx, c, plenty, Noon, audit.Event{Type: audit.TypeClient, Client: c.ID, Code: "theirs"}),
 		h.UpdateDynamic(ctx, c, c.RegistrationHash, Noon, audit.Event{Type: audit.TypeDecision, Client: c.ID}))
 	types, terr := h.eventTypes(ctx, last)
 	err = errors.Join(err, terr, same("events", types, []audit.Type{audit.TypeClient, audit.TypeClient, audit.TypeDecision}))

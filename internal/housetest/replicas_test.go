@@ -107,9 +107,9 @@ func TestReplicas(t *testing.T) {
 		}
 	})
 	t.Run("META-20 a change of which no replica was told is seen a few seconds later", func(t *testing.T) {
+		before := h.Get("/jwks").Raw
 		pgtest.Exec(t, h.address, `UPDATE signing_keys SET retire_at = $1 WHERE retire_at = 0`, h.Now().UnixMicro())
 		pgtest.Exec(t, h.address, `UPDATE revisions SET revision = revision + 1 WHERE topic = 'keys'`)
-		before := h.Get("/jwks").Raw
 		for i := range 2 {
 			h.At(i)
 			eventually(t, "another key", func() bool { return h.Get("/jwks").Raw != before })

@@ -9,24 +9,33 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/bonafide-id/bonafide/internal/jose"
+	"github.com/bonafide-id/bonafide/oauth"
 )
 
 // ask is one request. {n} in path and body is a number that no other request of
-// the run has, {token} the refresh token that the worker got last.
+// the run has, {token} the refresh token that the worker got last, {uri} the
+// request_uri that it got last, {assertion} a fresh assertion of the client's key.
 type ask struct {
 	Method, Path, Body string
+	Want               int // the status that is right; 0 is one of the load's
 }
 
 // load is what the role "load" is told on standard input.
 type load struct {
-	Addr, Host string
-	Asks       []ask // taken in turn
+	Addr, Host string  // several addresses have a space between them: workers take turns
+	Asks       []ask   // taken in turn
+	Flow       bool    // each worker asks all of them, one after the other, and that is one
+	Signer     *signer // for {assertion}
 	Workers    int
 	For        time.Duration // how long; or
 	Count      int           // how many
@@ -34,6 +43,40 @@ type load struct {
 	Sources    bool          // each request comes from another address (X-Forwarded-For)
 	Want       []int         // the statuses that are right
 	Tokens     []string      // for {token}, one a worker
+}
+
+// signer makes assertions of a client (private_key_jwt).
+type signer struct {
+	Key      jose.Private
+	ClientID string
+}
+
+// MarshalJSON writes the private key as well: it is of this run.
+func (s *signer) MarshalJSON() ([]byte, error) {
+	key, err := s.Key.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal([]string{string(key), s.ClientID})
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *signer) UnmarshalJSON(raw []byte) error {
+	var both [2]string
+	err := json.Unmarshal(raw, &both)
+	if err == nil {
+		s.ClientID = both[1]
+		s.Key, err = jose.ParsePrivate([]byte(both[0]))
+	}
+	return err
+}
+
+func (s *signer) assertion() ([]byte, error) {
+	now := time.Now().Unix()
+	a, err := s.Key.Sign("client-authentication+jwt", map[string]any{
+		"iss": s.ClientID, "sub": s.ClientID, "aud": issuer, "jti": oauth.RandomToken(16), "iat": now, "exp": now + 60,
+	})
+	return []byte(a), err
 }
 
 // outcome is what it answers on standard output.
@@ -127,7 +170,8 @@ func (g *generator) work(ctx context.Context, i int) {
 	if len(g.load.Tokens) > 0 {
 		token = []byte(g.load.Tokens[i])
 	}
-	wire, err := net.Dial("tcp", g.Addr)
+	addresses := strings.Fields(g.Addr)
+	wire, err := net.Dial("tcp", addresses[i%len(addresses)])
 	if err != nil {
 		g.wrong(err.Error())
 		return
@@ -139,23 +183,18 @@ func (g *generator) work(ctx context.Context, i int) {
 		if g.Count > 0 && n >= g.From+g.Count {
 			break
 		}
-		req := g.request(g.Asks[n%len(g.Asks)], n, token)
+		asks := g.Asks
+		if !g.Flow {
+			asks = asks[n%len(asks):][:1]
+		}
 		at := time.Now()
-		status, body, err := c.do(req)
-		switch {
-		case err != nil:
+		right, err := g.walk(c, asks, n, &token)
+		if err != nil {
 			g.wrong(err.Error())
 			return
-		case !slices.Contains(g.Want, status):
-			g.wrong(fmt.Sprintf("%d %s", status, body))
-			continue
 		}
-		took = append(took, time.Since(at))
-		if token != nil {
-			if token = refreshToken(body); token == nil {
-				g.wrong(string(body))
-				return
-			}
+		if right {
+			took = append(took, time.Since(at))
 		}
 	}
 	g.mu.Lock()
@@ -167,6 +206,35 @@ func (g *generator) work(ctx context.Context, i int) {
 	}
 }
 
+// walk asks one after the other. It reports whether all answers were right; an
+// error ends the worker.
+func (g *generator) walk(c *connection, asks []ask, n int, token *[]byte) (bool, error) {
+	var uri []byte
+	for _, a := range asks {
+		req, err := g.request(a, n, *token, uri)
+		if err != nil {
+			return false, err
+		}
+		status, body, err := c.do(req)
+		if err != nil {
+			return false, err
+		}
+		if a.Want != 0 && status != a.Want || a.Want == 0 && !slices.Contains(g.Want, status) {
+			g.wrong(fmt.Sprintf("%d %s", status, body))
+			return false, nil
+		}
+		if strings.Contains(a.Body, "{token}") {
+			if *token = member(body, "refresh_token"); *token == nil {
+				return false, errors.New(string(body))
+			}
+		}
+		if u := member(body, "request_uri"); u != nil {
+			uri = []byte(url.QueryEscape(string(u)))
+		}
+	}
+	return true, nil
+}
+
 func (g *generator) wrong(why string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -176,16 +244,25 @@ func (g *generator) wrong(why string) {
 }
 
 // request writes a request.
-func (g *generator) request(a ask, n int, token []byte) []byte {
+func (g *generator) request(a ask, n int, token, uri []byte) ([]byte, error) {
 	number := strconv.AppendInt(nil, int64(n), 10)
 	body := []byte(a.Body)
 	if token != nil {
 		body = bytes.ReplaceAll(body, []byte("{token}"), token)
 	}
 	body = bytes.ReplaceAll(body, []byte("{n}"), number)
+	if g.Signer != nil && bytes.Contains(body, []byte("{assertion}")) {
+		assertion, err := g.Signer.assertion()
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.ReplaceAll(body, []byte("{assertion}"), assertion)
+	}
+	path := bytes.ReplaceAll([]byte(a.Path), []byte("{n}"), number)
+	path = bytes.ReplaceAll(path, []byte("{uri}"), uri)
 	req := make([]byte, 0, 1024)
 	req = append(append(req, a.Method...), ' ')
-	req = append(req, bytes.ReplaceAll([]byte(a.Path), []byte("{n}"), number)...)
+	req = append(req, path...)
 	req = append(append(req, " HTTP/1.1\r\nHost: "...), g.Host...)
 	if g.Sources {
 		req = fmt.Appendf(req, "\r\nX-Forwarded-For: 11.%d.%d.%d", n>>16&255, n>>8&255, n&255)
@@ -194,20 +271,20 @@ func (g *generator) request(a ask, n int, token []byte) []byte {
 		req = append(req, "\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: "...)
 		req = strconv.AppendInt(req, int64(len(body)), 10)
 	}
-	return append(append(req, "\r\n\r\n"...), body...)
+	return append(append(req, "\r\n\r\n"...), body...), nil
 }
 
-// refreshToken returns the refresh token in a JSON answer.
-func refreshToken(body []byte) []byte {
-	_, rest, ok := bytes.Cut(body, []byte(`"refresh_token":"`))
+// member returns a string of a JSON answer.
+func member(body []byte, name string) []byte {
+	_, rest, ok := bytes.Cut(body, []byte(`"`+name+`":"`))
 	if !ok {
 		return nil
 	}
-	token, _, ok := bytes.Cut(rest, []byte(`"`))
+	value, _, ok := bytes.Cut(rest, []byte(`"`))
 	if !ok {
 		return nil
 	}
-	return bytes.Clone(token)
+	return bytes.Clone(value)
 }
 
 // connection is an HTTP/1.1 connection that is kept.

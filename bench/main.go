@@ -10,6 +10,7 @@
 //	make bench TIME=10s                                   longer turns
 //	cd bench && ./run.sh 3s -only refresh                 one section
 //	cd bench && ./run.sh 3s -only soak -rotations 5000000 the whole soak, about half an hour
+//	cd bench && ./run.sh 3s -only junk -junk 1000000      all of the junk
 //
 // BENCH_PROFILE=FILE writes CPU profiles of the server under test to FILE.refresh,
 // FILE.authorize and FILE.soak.
@@ -38,6 +39,7 @@ type bench struct {
 	dir       string        // of this run, removed at its end
 	slice     time.Duration // how long each turn of a measurement takes
 	rotations int
+	junk      int
 	rows      []row
 	failed    int
 }
@@ -52,6 +54,7 @@ func main() {
 	role := flag.String("role", "", "what this process is: "+roleNames()+"; empty runs the measurements")
 	each := flag.Duration("time", 3*time.Second, "how long each figure is measured, over all its turns but the floor's")
 	rotations := flag.Int("rotations", 20_000, "rotations of the soak; the target is 5000000")
+	junk := flag.Int("junk", 20_000, "distinct junk client_ids; the target is 1000000")
 	only := flag.String("only", "", "run only the sections that match this pattern")
 	flag.Parse()
 	if *role != "" {
@@ -67,7 +70,7 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	code := run(ctx, &bench{slice: max(*each/rounds, 20*time.Millisecond), rotations: *rotations}, pattern)
+	code := run(ctx, &bench{slice: max(*each/rounds, 20*time.Millisecond), rotations: *rotations, junk: *junk}, pattern)
 	stop()
 	os.Exit(code)
 }
@@ -93,9 +96,13 @@ func run(ctx context.Context, b *bench, only *regexp.Regexp) int {
 	}{
 		{"resolve and verify", b.micro},
 		{"refresh and peers", b.refresh},
+		{"refresh on PostgreSQL", b.postgres},
 		{"authorize", b.authorize},
+		{"PAR", b.push},
+		{"device polling", b.polling},
 		{"start, memory and size", b.atRest},
 		{"strangers", b.strangers},
+		{"junk client_ids", b.junkIDs},
 		{"soak", b.soak},
 	} {
 		if !only.MatchString(s.name) {

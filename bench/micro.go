@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -27,8 +28,8 @@ import (
 
 // small is what the role "micro" says: series in nanoseconds.
 type small struct {
-	Cached, Cold, Verify [2][]float64 // floor, figure
-	Allocs               float64      // of a cached Resolve
+	Cached, Cold, Verify, Proof [2][]float64 // floor, figure
+	Allocs                      float64      // of a cached Resolve
 }
 
 // micro measures the library calls, alone on a core.
@@ -56,6 +57,8 @@ func (b *bench) micro(ctx context.Context) error {
 	b.compare(row{what: "cold Resolve", note: "floor: GET of the same document over TLS, connection closed; the host answers from the same core"}, cold, 0, "us", atMost(1.1, ""))
 	verify := of([2][]float64{us(s.Verify[0]), us(s.Verify[1])})
 	b.compare(row{what: "access token verified by resource", note: "floor: ecdsa.Verify, P-256"}, verify, 0, "us", atMost(1.3, ""))
+	proof := of([2][]float64{us(s.Proof[0]), us(s.Proof[1])})
+	b.compare(row{what: "DPoP proof verified", note: "floor: ecdsa.Verify, P-256; the figure also reads the key of the proof, checks that it is on the curve, and hashes it and the access token"}, proof, 0, "us", atMost(1.5, ""))
 	return nil
 }
 
@@ -75,6 +78,9 @@ func playMicro(args []string) error {
 	}
 	if err := s.verify(ctx, slice); err != nil {
 		return fmt.Errorf("verify: %w", err)
+	}
+	if err := s.proof(slice); err != nil {
+		return fmt.Errorf("proof: %w", err)
 	}
 	return say(s)
 }
@@ -228,23 +234,51 @@ func (s *small) verify(ctx context.Context, slice time.Duration) error {
 	if err != nil {
 		return err
 	}
+	s.Verify, err = versus(slice, token, func() error {
+		_, err := guard.Verify(ctx, token)
+		return err
+	})
+	return err
+}
+
+// versus lets a figure take turns with the check of one bare signature.
+func versus(slice time.Duration, message string, figure func() error) ([2][]float64, error) {
 	raw, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return err
+		return [2][]float64{}, err
 	}
-	sum := sha256.Sum256([]byte(token))
+	sum := sha256.Sum256([]byte(message))
 	x, y, err := ecdsa.Sign(rand.Reader, raw, sum[:])
 	if err != nil {
-		return err
+		return [2][]float64{}, err
 	}
-	s.Verify, err = pair(timed(slice, func() error {
+	return pair(timed(slice, func() error {
 		if !ecdsa.Verify(&raw.PublicKey, sum[:], x, y) {
 			return io.ErrUnexpectedEOF
 		}
 		return nil
-	}), timed(slice, func() error {
-		_, err := guard.Verify(ctx, token)
+	}), timed(slice, figure))
+}
+
+// proof measures the check of a DPoP proof at a resource, without the memory of
+// spent ones.
+func (s *small) proof(slice time.Duration) error {
+	key, err := jose.Generate(jose.ES256)
+	if err != nil {
 		return err
-	}))
+	}
+	now, token := time.Now(), oauth.RandomToken(300)
+	sum := sha256.Sum256([]byte(token))
+	proof, err := key.SignProof(map[string]any{
+		"jti": oauth.RandomToken(16), "htm": http.MethodPost, "htu": protected, "iat": now.Unix(), "ath": base64.RawURLEncoding.EncodeToString(sum[:]),
+	})
+	if err != nil {
+		return err
+	}
+	rules := jose.ProofRules{Method: http.MethodPost, URL: protected, Now: now, Past: time.Minute, Future: time.Minute, AccessToken: token}
+	s.Proof, err = versus(slice, proof, func() error {
+		_, err := jose.ParseProof(proof, rules)
+		return err
+	})
 	return err
 }

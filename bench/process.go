@@ -29,10 +29,10 @@ const (
 // line of JSON on standard output when it is ready, and ends with its standard
 // input, so that none outlives the run.
 var roles = map[string]func(args []string) error{
-	"server": playServer, "load": playLoad, "micro": playMicro, "zitadel": playZitadel,
+	"server": playServer, "load": playLoad, "micro": playMicro, "zitadel": playZitadel, "inserts": playInserts,
 }
 
-func roleNames() string { return "server, load, micro, zitadel" }
+func roleNames() string { return "server, load, micro, zitadel, inserts" }
 
 func play(role string, args []string) error {
 	do := roles[role]

@@ -98,7 +98,7 @@ func (b *bench) installed(ctx context.Context, name string) (dir, addr string, e
 	if err := ln.Close(); err != nil {
 		return "", "", err
 	}
-	_, _, err = install(ctx, dir, addr, "after_sign_in")
+	_, _, err = install(ctx, place{dir: dir, listen: addr, fetch: "after_sign_in"})
 	return dir, addr, err
 }
 

@@ -25,10 +25,10 @@ import (
 
 // served is what the role "server" says when it is ready.
 type served struct {
-	Addr   string   // the real server
-	Floor  string   // the floors, and the way to move the clock and to prune
-	DB     string   // path of the database
-	Tokens []string // one refresh token of each family
+	Addr  string // the real server
+	Floor string // the floors, and the way to move the clock and to prune
+	DB    string // path of the database
+	seeds
 }
 
 // sites is over how many sites the documents of the many clients are spread: a
@@ -37,9 +37,18 @@ const sites = 100
 
 // playServer is the role "server": the real server from a real configuration,
 // run as the daemon runs it, with a small internet of its own and a clock that
-// can be moved; and beside it the floors, with a store of their own.
+// can be moved; and beside it the floors, with a store of their own. Its arguments
+// are a directory and, for PostgreSQL, an address and the key file of the replica
+// that was there before.
 func playServer(args []string) error {
 	dir := args[0]
+	at := place{dir: dir, listen: "127.0.0.1:0", fetch: "at_once"}
+	if len(args) > 1 {
+		at.store = args[1]
+	}
+	if len(args) > 2 {
+		at.key = args[2]
+	}
 	if path := os.Getenv("BENCH_PROFILE"); path != "" { // for one who wants to know where the time goes
 		f, err := os.Create(path + "." + filepath.Base(dir))
 		if err != nil {
@@ -53,7 +62,7 @@ func playServer(args []string) error {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	config, tokens, err := install(ctx, dir, "127.0.0.1:0", "at_once")
+	config, seeded, err := install(ctx, at)
 	if err != nil {
 		return err
 	}
@@ -66,7 +75,9 @@ func playServer(args []string) error {
 		return err
 	}
 	defer internet.Close()
-	internet.Host(clientHost).ServeClient("/client.json", nil, "Cache-Control", "max-age=86400")
+	if err := seeded.serve(internet); err != nil {
+		return err
+	}
 	for i := range sites {
 		publish(internet.Host(site(i)))
 	}
@@ -89,12 +100,31 @@ func playServer(args []string) error {
 	defer f.close()
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx, ln, nil) }()
-	if err := say(served{ln.Addr().String(), f.addr, cfg.StorePath(), tokens}); err != nil {
+	if err := say(served{ln.Addr().String(), f.addr, cfg.StorePath(), seeded}); err != nil {
 		return err
 	}
 	untilDismissed()
 	stop()
 	return <-ended
+}
+
+// serve publishes the documents of the two clients.
+func (s seeds) serve(internet *cimdtest.Net) error {
+	docs := map[string]map[string]any{clientHost: nil}
+	if s.Key != nil {
+		change, err := keyed(s.Key.Key)
+		if err != nil {
+			return err
+		}
+		docs["keyed.test"] = change
+	}
+	for host, change := range docs {
+		h := internet.Host(host)
+		doc := cimdtest.Document(h.URL("/client.json"), change)
+		doc["grant_types"] = []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken, oauth.GrantDeviceCode}
+		h.ServeJSON("/client.json", doc, "Cache-Control", "max-age=86400")
+	}
+	return nil
 }
 
 // clock is the time, moved ahead.
@@ -233,7 +263,7 @@ func (s served) control(ctx context.Context, path string) (string, error) {
 }
 
 // serve starts the role "server" in a directory of its own.
-func (b *bench) serve(ctx context.Context, name string) (*child, served, error) {
+func (b *bench) serve(ctx context.Context, name string, args ...string) (*child, served, error) {
 	var at served
 	dir, err := filepath.Abs(filepath.Join(b.dir, name))
 	if err != nil {
@@ -242,7 +272,7 @@ func (b *bench) serve(ctx context.Context, name string) (*child, served, error) 
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, at, err
 	}
-	c, err := b.role(ctx, serverCore, "server", dir)
+	c, err := b.role(ctx, serverCore, "server", append([]string{dir}, args...)...)
 	if err != nil {
 		return nil, at, err
 	}

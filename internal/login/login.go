@@ -51,7 +51,8 @@ type Config struct {
 	// path of ours. Empty is "/".
 	Home string
 	// Hashing bounds the passwords that are checked at one time, each of which
-	// takes 19 MiB and a core; 0 is 2 to 4, by the number of cores.
+	// takes 19 MiB and a core; 0 is half of the cores, 1 to 4, so that a flood of
+	// passwords leaves room for everybody else, the database among them (DS-11).
 	Hashing int
 	// HashWait is how long a sign-in waits for its turn; 0 is 5 s.
 	HashWait time.Duration
@@ -142,7 +143,7 @@ func New(c Config) (*Login, error) {
 		c.Home = "/"
 	}
 	if c.Hashing <= 0 {
-		c.Hashing = min(4, max(2, runtime.NumCPU()))
+		c.Hashing = min(4, max(1, runtime.NumCPU()/2))
 	}
 	if c.HashWait <= 0 {
 		c.HashWait = 5 * time.Second

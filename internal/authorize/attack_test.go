@@ -92,6 +92,16 @@ func TestAStrangerWithKeysHasBounds(t *testing.T) {
 	})
 }
 
+func TestGoodPushesWithoutProofCount(t *testing.T) {
+	t.Run("PAR-11, POL-08 what a client without proof pushed well counts, too", func(t *testing.T) {
+		p, _ := openPAR(t)
+		for range perNetwork {
+			p.push(asks(goodID)).uri()
+		}
+		p.push(asks(goodID)).refused(t, http.StatusTooManyRequests, oauth.TemporarilyUnavailable)
+	})
+}
+
 func TestFAPILeavesNoUnprovenPush(t *testing.T) {
 	t.Run("POL-09, PAR-01 what was pushed while nobody knew the client was not pushed as FAPI 2.0 wants it", func(t *testing.T) {
 		p, _ := openPAR(t)

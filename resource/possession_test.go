@@ -148,6 +148,15 @@ func TestBoundTokens(t *testing.T) {
 			}
 		}
 	})
+	t.Run("attack DP-01: one that was made a while ago is good once too, for as long as it could come again", func(t *testing.T) {
+		p := w.proof(t, key, token, m{"jti": "old", "iat": w.clock.Now().Unix() - 299})
+		if rec := w.ask(withProof("DPoP", token, p)); rec.Code != 200 {
+			t.Fatal(rec.Body)
+		}
+		if c := challengeWith(t, w.ask(withProof("DPoP", token, p)), "DPoP"); c.Get("error") != "invalid_dpop_proof" {
+			t.Error(c)
+		}
+	})
 	t.Run("attack DP-08: a proof is used up only when all else is good", func(t *testing.T) {
 		p := w.proof(t, key, token, nil)
 		r := withProof("DPoP", token, p)

@@ -191,7 +191,7 @@ func TestBrokenDatabase(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		left := append([]string(nil), tables...)
+		left := []string{"users", "codes", "device_codes"} // on PostgreSQL, where it takes no time, each of them
 		withoutTables(t, s, func(query string) error { _, err := db.Exec(query); return err }, func(table string) bool {
 			i := slices.Index(left, table)
 			if i >= 0 {
@@ -218,10 +218,14 @@ func isFact(err error) bool {
 // queriesOf returns the statements that each verb runs when it succeeds.
 func queriesOf(t *testing.T) map[string][]string {
 	t.Helper()
+	if known != nil {
+		return known
+	}
 	s := open(t)
 	seed(t, s)
 	family(t, s, "f")
 	out := map[string][]string{}
+	defer func() { known = out }()
 	for _, v := range verbs() {
 		s.stmts.close()
 		s.stmts.m.Clear()
@@ -257,6 +261,8 @@ func queriesOf(t *testing.T) map[string][]string {
 	}
 	return out
 }
+
+var known map[string][]string // what queriesOf found; the tests run one after the other
 
 // breakQuery lets a statement fail until mend is called.
 func breakQuery(t *testing.T, s *Store, query string) (mend func()) {

@@ -72,6 +72,7 @@ func TestConfigNamesTheMistake(t *testing.T) {
 		{name: "an unknown time of fetching", add: "cimd: {fetch: never}\n", want: "fetch"},
 		{name: "AUTHZ-20 a code that lives too long", add: "tokens: {code: 1h}\n", want: "AUTHZ-20"},
 		{name: "TOK-12 a grace that is too long", add: "tokens: {refresh_grace: 5m}\n", want: "grace"},
+		{name: "a store that is nowhere", add: "store: ''\n", want: "store: give"},
 		{name: "POL-07 events that are hardly kept", add: "audit: {keep: 1h}\n", want: "audit.keep"},
 		{name: "a certificate without a key", add: "tls: {cert_file: x}\n", want: "tls"},
 		{name: "a rule that names nobody", add: "policy: {rules: [{action: allow}]}\n", want: "exactly one"},

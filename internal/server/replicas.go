@@ -23,6 +23,9 @@ func (c *Config) shared() bool { return store.Shared(c.Store) }
 
 // checkStore refuses an address that cannot be read.
 func (c *Config) checkStore() error {
+	if c.Store == "" {
+		return errors.New("store: give the path of an SQLite file, or a postgres:// address")
+	}
 	if !c.shared() {
 		return nil
 	}

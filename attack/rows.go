@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -231,17 +232,28 @@ func (w *world) runGroup(g group, only map[string]bool) (out []outcome) {
 	return out
 }
 
-// audit wants one event for each refusal that a person saw.
+// audit wants one event for each refusal that a person saw. What came faster than
+// the audit takes from strangers (DS-12) may be counted in an event instead.
 func (e *env) audit(out []outcome, refs map[int][]string) {
 	e.s.term() // writes what is in the queue
-	seen := map[string]int{}
+	seen, counted := map[string]int{}, 0
 	for _, ev := range e.s.events("") {
+		if ev["type"] == "suppressed" && ev["code"] == "refusal" {
+			if data, ok := ev["data"].(map[string]any); ok {
+				n, _ := strconv.Atoi(fmt.Sprint(data["count"]))
+				counted += n
+			}
+		}
 		if ref, ok := ev["ref"].(string); ok && (ev["type"] == "refusal" || ev["type"] == "refused") {
 			seen[ref]++
 		}
 	}
 	for i, list := range refs {
 		for _, ref := range list {
+			if seen[ref] == 0 && counted > 0 {
+				counted--
+				continue
+			}
 			if seen[ref] != 1 {
 				out[i].state = "unsafe"
 				out[i].evidence = append(out[i].evidence, fmt.Sprintf("%d audit events for the refusal %s", seen[ref], ref))

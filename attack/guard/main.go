@@ -50,7 +50,11 @@ func main() {
 				time.Sleep(50 * time.Millisecond)
 			}
 		}
-		body, _ := io.ReadAll(r.Body)
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
+			return
+		}
 		var calls []struct {
 			Method string
 			Params struct{ Name string }

@@ -192,6 +192,21 @@ func TestFAPI(t *testing.T) {
 			t.Errorf("it lives for %v", life)
 		}
 	})
+	t.Run("POL-09, PAR-05 a pushed request waits for less than ten minutes, and others as long as the configuration says", func(t *testing.T) {
+		p, _ := openPAR(t, func(c *Config) { c.PushLife = 10 * time.Minute })
+		if life := p.push(form).body["expires_in"]; life != 600.0 {
+			t.Errorf("without the profile: %v", life)
+		}
+		p.rule(policy.Rule{Name: "banks", Host: "*.example.com", Action: policy.Allow, FAPI: true})
+		r := p.push(form)
+		if life, _ := r.body["expires_in"].(float64); life <= 0 || life >= 600 {
+			t.Errorf("under the profile: %v", life)
+		}
+		p.clock.pass(10*time.Minute - time.Second)
+		if res := p.visitor("john").authorize(named(keyedID, r.uri())); !strings.Contains(res.body, "PAR-05") {
+			t.Errorf("it still waits: %d %s", res.StatusCode, res.body)
+		}
+	})
 	t.Run("POL-09 every refusal names the rule", func(t *testing.T) {
 		for name, v := range map[string]reply{
 			"public": p.push(asks(goodID)), "loopback": p.push(asks(keyedID, "client_secret", "right", "redirect_uri", "http://127.0.0.1:9/cb")),

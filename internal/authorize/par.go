@@ -197,7 +197,7 @@ func (h *Handler) bindPushed(w http.ResponseWriter, r *http.Request, c *clientau
 
 // keep stores the request and tells the client under what name.
 func (h *Handler) keep(w http.ResponseWriter, r *http.Request, c *clientauth.Client, k kept) error {
-	handle, now, most := oauth.RandomToken(32), h.now(), mostPushed
+	handle, now, most, life := oauth.RandomToken(32), h.now(), mostPushed, h.pushLife(c)
 	switch {
 	case unknown(c) || c.Method == oauth.MethodNone:
 		most = mostUnproven
@@ -210,7 +210,7 @@ func (h *Handler) keep(w http.ResponseWriter, r *http.Request, c *clientauth.Cli
 		return err
 	}
 	err = h.Store.PushRequest(r.Context(), store.Pushed{
-		Hash: k.Pushed.Hash, ClientID: c.ID, Request: raw, Created: now, Expires: now.Add(h.PushLife),
+		Hash: k.Pushed.Hash, ClientID: c.ID, Request: raw, Created: now, Expires: now.Add(life),
 	}, most)
 	if errors.Is(err, store.ErrBusy) {
 		return &web.Refusal{
@@ -224,7 +224,16 @@ func (h *Handler) keep(w http.ResponseWriter, r *http.Request, c *clientauth.Cli
 	return web.WriteJSON(w, http.StatusCreated, struct {
 		URI  string `json:"request_uri"`
 		Life int    `json:"expires_in"`
-	}{uriPrefix + handle, int(h.PushLife / time.Second)})
+	}{uriPrefix + handle, int(life / time.Second)})
+}
+
+// pushLife is how long a request of this client waits for its person. FAPI 2.0
+// wants less than ten minutes (section 5.3.2.2), which others may have.
+func (h *Handler) pushLife(c *clientauth.Client) time.Duration {
+	if c.Decision.FAPI {
+		return min(h.PushLife, 10*time.Minute-time.Second)
+	}
+	return h.PushLife
 }
 
 // recall finds the request that a browser names. It is not used up by that, since

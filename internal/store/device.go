@@ -41,7 +41,7 @@ type Device struct {
 	CertThumbprint             string
 	SecurityDigest             string
 	Version                    int
-	IP                         string // from where it was asked
+	IP                         string // from where it was asked; "" after the answer, as Details is
 	Created, Expires, NextPoll time.Time
 	Interval                   time.Duration
 	State                      string // pending, approved, denied or used
@@ -233,7 +233,7 @@ func (s *Store) ApproveDevice(ctx context.Context, a DeviceAnswer, now time.Time
 			return err
 		}
 		var expires time.Time
-		err := t.get([]any{instant{&expires}}, `UPDATE device_codes SET state = 'approved', grant_id = $3
+		err := t.get([]any{instant{&expires}}, `UPDATE device_codes SET state = 'approved', grant_id = $3, details = '', ip = ''
 			WHERE user_code = $1 AND client_id = $2 AND state = 'pending' AND expires_at > $4 RETURNING expires_at`,
 			a.UserCode, g.ClientID, g.ID, micros(now))
 		if errors.Is(err, ErrNotFound) {
@@ -258,7 +258,7 @@ func (s *Store) DenyDevice(ctx context.Context, userCode Hash, d Denial, now tim
 			return err
 		}
 		var one int
-		err := t.get([]any{&one}, `UPDATE device_codes SET state = 'denied' WHERE user_code = $1 AND state = 'pending' AND expires_at > $2 RETURNING 1`,
+		err := t.get([]any{&one}, `UPDATE device_codes SET state = 'denied', details = '', ip = '' WHERE user_code = $1 AND state = 'pending' AND expires_at > $2 RETURNING 1`,
 			userCode, micros(now))
 		if errors.Is(err, ErrNotFound) {
 			return t.whyNotUserCode(userCode, now)

@@ -14,6 +14,9 @@ const (
 	// ReplayWindow keeps spent codes past their expiry, so that a replay is still
 	// told apart from noise.
 	ReplayWindow = 24 * time.Hour
+	// PushedHistory keeps pushed requests past their expiry, answered or not: so long
+	// somebody who began in time may need for the sign-in and the consent page.
+	PushedHistory = 2 * time.Hour
 	// FamilyHistory keeps refresh tokens past their expiry: for so long others of
 	// their family may live on, and one that comes back ends them (TOK-11).
 	FamilyHistory = 90 * 24 * time.Hour
@@ -54,7 +57,7 @@ var prunings = []struct {
 	{AloneHistory, `DELETE FROM grants WHERE id IN
 		(SELECT id FROM grants WHERE user_id IS NULL AND ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2)`},
 	// Past its expiry a request can still be answered by who has the page open.
-	{ReplayWindow, `DELETE FROM pushed_requests WHERE hash IN (SELECT hash FROM pushed_requests WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
+	{PushedHistory, `DELETE FROM pushed_requests WHERE hash IN (SELECT hash FROM pushed_requests WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{ReplayWindow, `DELETE FROM device_codes WHERE hash IN (SELECT hash FROM device_codes WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{ReplayWindow, `DELETE FROM clients WHERE client_id IN (SELECT c.client_id FROM clients c WHERE c.source = 'dcr' AND c.expires_at < $1
 		AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.client_id = c.client_id) AND NOT EXISTS (SELECT 1 FROM consents s WHERE s.client_id = c.client_id)

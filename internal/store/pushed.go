@@ -76,9 +76,9 @@ func isRoom(n *int, most int, err error) error {
 	return err
 }
 
-// FindPushed returns a request as it was pushed. With ErrSpent (a person has
-// answered it) and ErrExpired it is returned too. The caller compares the client
-// (PAR-06).
+// FindPushed returns a request as it was pushed. With ErrExpired it is returned
+// too, and with ErrSpent (a person has answered it) all of it but the Request
+// itself, which is not kept any longer. The caller compares the client (PAR-06).
 func (s *Store) FindPushed(ctx context.Context, h Hash, now time.Time) (Pushed, error) {
 	p := Pushed{Hash: h}
 	err := s.get(ctx, []any{&p.ClientID, &p.Request, instant{&p.Created}, instant{&p.Expires}, &p.Spent},
@@ -109,16 +109,17 @@ func (s *Store) DenyPushed(ctx context.Context, pushed Hash, d Denial, now time.
 	}))
 }
 
-// spendPushed marks a pushed request as answered. It may have expired since the
-// page was shown: how long that can be answered is known by the page. A request
+// spendPushed marks a pushed request as answered and forgets what it said, which
+// may be about a person. It may have expired since the page was shown: how long
+// that can be answered is known by the page. A request
 // that is gone is ErrExpired, as is one of another client than the one named.
 func (t *tx) spendPushed(h *Hash, clientID string, now time.Time) error {
 	if h == nil {
 		return nil
 	}
 	var one int
-	err := t.get([]any{&one}, `UPDATE pushed_requests SET used_at = $3 WHERE hash = $1 AND used_at IS NULL AND (client_id = $2 OR $2 = '') RETURNING 1`,
-		*h, clientID, micros(now))
+	err := t.get([]any{&one}, `UPDATE pushed_requests SET used_at = $3, request = $4
+		WHERE hash = $1 AND used_at IS NULL AND (client_id = $2 OR $2 = '') RETURNING 1`, *h, clientID, micros(now), []byte{})
 	if !errors.Is(err, ErrNotFound) {
 		return err
 	}

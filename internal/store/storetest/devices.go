@@ -90,6 +90,18 @@ var deviceChecks = []Check{
 		return errors.Join(err, terr, perr, same("state", seen.State, store.DeviceDenied), same("grant", seen.GrantID, ""),
 			is("redeem", redeemed, store.ErrConflict), same("events", types, []audit.Type{audit.TypeConsentDenied}))
 	}},
+	{"DEV-06, TOK-23 where a device was and what it asked for beside scopes goes with the answer", func(ctx context.Context, h *House) error {
+		yes, a, err := h.approved(ctx)
+		no, err2 := h.start(ctx)
+		err = errors.Join(err, err2, same("the fixture has an address", yes.IP != "" && yes.Details != "", true), h.DenyDevice(ctx, no.UserCode, h.no(), Noon))
+		g, gerr := h.GrantActive(ctx, a.Answer.Grant.ID)
+		err = errors.Join(err, gerr, same("the grant has what was agreed to", g.Details, a.Answer.Grant.Details))
+		for name, d := range map[string]store.Device{"agreed": yes, "denied": no} {
+			left, ferr := h.FindDevice(ctx, d.Hash, Noon)
+			err = errors.Join(err, ferr, same(name, left.IP+left.Details, ""), same(name+": whose it is", left.ClientID, d.ClientID))
+		}
+		return err
+	}},
 	{"attack DV-09: nothing is redeemed before a yes", func(ctx context.Context, h *House) error {
 		d, err := h.start(ctx)
 		_, redeemed := h.RedeemDevice(ctx, store.Redemption{Hash: d.Hash}, Noon)

@@ -55,6 +55,23 @@ var protocolChecks = []Check{
 		_, alive := h.FindPushed(ctx, q.Hash, Noon)
 		return errors.Join(err, terr, alive, same("events", types, []audit.Type{audit.TypeConsentDenied}))
 	}},
+	{"PAR-05, TOK-23 what a pushed request says, login_hint and all, goes with its answer or soon after its end", func(ctx context.Context, h *House) error {
+		yes, e1 := h.push(ctx)
+		no, e2 := h.push(ctx)
+		never, e3 := h.push(ctx)
+		a := h.answer()
+		a.Pushed = &yes.Hash
+		err := errors.Join(e1, e2, e3, h.AnswerConsent(ctx, a, Noon), h.DenyPushed(ctx, no.Hash, h.no(), Noon))
+		for name, p := range map[string]store.Pushed{"agreed": yes, "denied": no} {
+			left, ferr := h.FindPushed(ctx, p.Hash, Noon)
+			err = errors.Join(err, is(name, ferr, store.ErrSpent), same(name+": what is left", len(left.Request), 0), same(name+": whose it was", left.ClientID, p.ClientID))
+		}
+		_, perr := h.Prune(ctx, never.Expires.Add(store.PushedHistory))
+		_, found := h.FindPushed(ctx, never.Hash, Noon)
+		_, perr2 := h.Prune(ctx, never.Expires.Add(store.PushedHistory+time.Microsecond))
+		_, gone := h.FindPushed(ctx, never.Hash, Noon)
+		return errors.Join(err, perr, perr2, is("one that nobody answered", found, nil), is("and later", gone, store.ErrNotFound))
+	}},
 	{"PAR-11, attack DS-13: what was answered or has expired makes room for others", func(ctx context.Context, h *House) error {
 		const most = 3
 		var err error
@@ -172,9 +189,11 @@ var protocolChecks = []Check{
 		_, err5 := h.OpenGrant(ctx, own, Noon)
 		err := errors.Join(err1, err2, err3, err4, err5, h.RegisterDynamic(ctx, c, plenty, Noon))
 		day := 24 * time.Hour
-		_, perr := h.Prune(ctx, Noon.Add(20*time.Hour)) // a replay is still told apart
+		_, perr := h.Prune(ctx, p.Expires.Add(time.Hour)) // who is slow still has the page open
 		_, e1 := h.FindPushed(ctx, p.Hash, Noon)
+		_, perr2 := h.Prune(ctx, Noon.Add(20*time.Hour)) // a replay is still told apart
 		_, e2 := h.FindDevice(ctx, d.Hash, Noon)
+		perr = errors.Join(perr, perr2)
 		_, e3 := h.RedeemDevice(ctx, ofDevice(used, a), Noon)
 		_, e4 := h.GrantActive(ctx, own.Grant.ID)
 		err = errors.Join(err, perr, e1, e2, is("a replay", e3, store.ErrSpent), e4)

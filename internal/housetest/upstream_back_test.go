@@ -1,11 +1,13 @@
 package housetest
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -76,4 +78,42 @@ func TestAProviderSignsOutWhoIsAway(t *testing.T) {
 	if r := h.Post("/token", RefreshForm(a.Str("refresh_token"))); !r.OK() {
 		t.Errorf("OIDC-10 what was given for when the person is away has ended: %d %s", r.Status, r.Raw)
 	}
+}
+
+func TestTextThatNoStoreKeeps(t *testing.T) {
+	for _, c := range []struct {
+		claim string
+		text  any
+	}{
+		{"sub", "u-1\x00"}, {"sub", "\x00"}, {"email", "john\x00@acme.example"}, {"acr", "gold\x00"}, {"amr", []string{"pwd", "\x00"}},
+		{"preferred_username", "\x00"}, {"sid", "s\x00"},
+	} {
+		t.Run(fmt.Sprintf("OIDC-05, attack CN-17: a NUL in %s is refused and no failure of ours, %q", c.claim, c.text), func(t *testing.T) {
+			h, idp := ssoHouse(t)
+			idp.Set(func(p *Provider) { p.Claims = func(claims map[string]any) { claims[c.claim] = c.text } })
+			john := h.Traveller()
+			page := john.press(john.Visit(h.Authorize()))
+			if page.Status != 403 || !strings.Contains(page.Text(), "could not accept the answer of Acme SSO") {
+				t.Fatalf("%d %s", page.Status, page.Text())
+			}
+			h.Server.Close()
+			if noted := h.Events(audit.TypeLoginFailed); len(noted) != 1 || !strings.Contains(noted[0].Data["error"], c.claim+": text holds a NUL") {
+				t.Errorf("%+v", noted)
+			}
+		})
+	}
+	t.Run("OIDC-10 so is one in a logout token", func(t *testing.T) {
+		h, idp := ssoHouse(t)
+		now := h.Now().Unix()
+		for _, claim := range []string{"sub", "jti", "sid"} {
+			c := map[string]any{
+				"iss": UpstreamIssuer, "aud": "bonafide", "sub": "u-1", "sid": "s", "iat": now, "exp": now + 60, "jti": "j1",
+				"events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}},
+			}
+			c[claim] = "x\x00"
+			if r := h.Post("/login/backchannel/idp", nil2("logout_token", idp.sign("logout+jwt", c))); r.Status != 400 || r.Str("error") != "invalid_request" {
+				t.Errorf("%s: %d %s", claim, r.Status, r.Raw)
+			}
+		}
+	})
 }

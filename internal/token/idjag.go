@@ -48,24 +48,15 @@ type idClaims struct {
 	AuthTime                    *float64
 }
 
-// read takes the members by their exact names; encoding/json alone would take
-// "AUD" for "aud".
+// read takes the members by their exact names.
 func (c *idClaims) read(raw []byte) error {
-	members, err := jose.Object(raw)
-	if err != nil {
-		return err
-	}
-	c.Audience, c.Resource, c.Confirm = members["aud"], members["resource"], members["cnf"]
-	for name, into := range map[string]any{
+	members, err := jose.ReadClaims(raw, map[string]any{
 		"iss": &c.Issuer, "sub": &c.Subject, "client_id": &c.Client, "jti": &c.JTI, "tenant": &c.Tenant, "email": &c.Email,
 		"email_verified": &c.Verified, "acr": &c.ACR, "amr": &c.AMR, "scope": &c.Scope,
 		"exp": &c.Expires, "iat": &c.Issued, "nbf": &c.NotBefore, "auth_time": &c.AuthTime,
-	} {
-		if v, ok := members[name]; ok && json.Unmarshal(v, into) != nil {
-			return fmt.Errorf("%s has the wrong type", name)
-		}
-	}
-	return nil
+	})
+	c.Audience, c.Resource, c.Confirm = members["aud"], members["resource"], members["cnf"]
+	return err
 }
 
 // cheapest are the checks of an assertion that need no key, in their order. The
@@ -103,7 +94,9 @@ func (h *Handler) readAssertion(ctx context.Context, is *issue) (*idJAG, error) 
 		return nil, oauth.Refuse(oauth.InvalidGrant, "typ of the assertion is not %s", oauth.TypIDJAG).Under("XCH-01")
 	}
 	a := &idJAG{}
-	if err := a.read(m.Claims); err != nil {
+	if err := a.read(m.Claims); errors.Is(err, jose.ErrText) {
+		return nil, oauth.Refuse(oauth.InvalidGrant, "a claim of the assertion holds a NUL or is not valid Unicode").Under("XCH-10").Because(err)
+	} else if err != nil {
 		return nil, notTrusted(err)
 	}
 	if a.issuer = h.issuerOf(a.Issuer); a.issuer == nil {

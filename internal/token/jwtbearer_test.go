@@ -208,6 +208,10 @@ func TestSpoiledIdentityAssertion(t *testing.T) {
 		{"XCH-10 a subject of another person", "XCH-10", m{"sub": "bob-at-idp"}},
 		{"XCH-10 the same subject in other letters", "XCH-10", m{"sub": "ADA-at-idp"}},
 		{"XCH-10 a subject with a line break", "XCH-10", m{"sub": "ada-at-idp\n"}},
+		{"XCH-10 a subject with a NUL", "XCH-10", m{"sub": "ada-at-idp\x00"}},
+		{"XCH-10 a jti with a NUL", "XCH-10", m{"jti": "j\x00"}},
+		{"XCH-10 an address with a NUL", "XCH-10", m{"email": "ada\x00@acme.test"}},
+		{"XCH-10 a tenant with what stands for something lost", "XCH-10", m{"tenant": "acme\ufffd"}},
 		{"XCH-10 the methods of a sign-in are words", "XCH-10", m{"amr": []string{"a b"}}},
 		{"XCH-01 a claim of the wrong type", "XCH-01", m{"sub": 7}},
 	} {

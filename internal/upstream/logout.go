@@ -31,7 +31,7 @@ func (p *Provider) VerifyLogout(ctx context.Context, token string) (*Farewell, e
 	switch {
 	case !has || !strings.HasPrefix(strings.TrimSpace(string(event)), "{"):
 		return nil, refused("logout token: it is not about a logout")
-	case c.Nonce != "":
+	case c.hasNonce:
 		return nil, refused("logout token: it has a nonce")
 	case c.JTI == "" || len(c.JTI) > 255:
 		return nil, refused("logout token: it has no jti")

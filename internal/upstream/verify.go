@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -26,23 +27,36 @@ type Person struct {
 
 // idClaims are the claims that decide something (OpenID Connect Core section 2).
 type idClaims struct {
-	Issuer   string   `json:"iss"`
-	Subject  string   `json:"sub"`
-	Audience audience `json:"aud"`
-	Party    *string  `json:"azp"`
-	Expires  *float64 `json:"exp"`
-	Issued   *float64 `json:"iat"`
-	Nonce    string   `json:"nonce"`
-	AuthTime float64  `json:"auth_time"`
-	ACR      string   `json:"acr"`
-	AMR      []string `json:"amr"`
-	SID      string   `json:"sid"`
-	Email    string   `json:"email"`
-	Verified verified `json:"email_verified"`
-	UserName string   `json:"preferred_username"`
+	Issuer, Subject, Nonce, ACR, SID, JTI, Email, UserName string
 
-	JTI    string                     `json:"jti"`
-	Events map[string]json.RawMessage `json:"events"`
+	Audience                  audience
+	Party                     *string // azp
+	Expires, Issued, AuthTime *float64
+	AMR                       []string
+	Verified                  verified
+	Events                    map[string]json.RawMessage
+
+	hasNonce bool
+}
+
+// read takes the claims by their exact names. Text that no store keeps is refused
+// here, for everything that follows.
+func (c *idClaims) read(raw []byte) error {
+	members, err := jose.ReadClaims(raw, map[string]any{
+		"iss": &c.Issuer, "sub": &c.Subject, "aud": &c.Audience, "azp": &c.Party, "exp": &c.Expires, "iat": &c.Issued, "nonce": &c.Nonce,
+		"auth_time": &c.AuthTime, "acr": &c.ACR, "amr": &c.AMR, "sid": &c.SID, "email": &c.Email, "email_verified": &c.Verified,
+		"preferred_username": &c.UserName, "jti": &c.JTI, "events": &c.Events,
+	})
+	if err != nil {
+		return err
+	}
+	_, c.hasNonce = members["nonce"]
+	for name, t := range map[string]*float64{"exp": c.Expires, "iat": c.Issued, "auth_time": c.AuthTime} {
+		if t != nil && !(*t >= 0 && *t <= 1<<40) {
+			return fmt.Errorf("%s is out of range", name)
+		}
+	}
+	return nil
 }
 
 // audience is one string or a list of them (RFC 7519 section 4.1.3).
@@ -90,8 +104,8 @@ func (p *Provider) verify(ctx context.Context, token, nonce string) (*Person, er
 		Subject: c.Subject, ACR: short(c.ACR), SID: c.SID,
 		Email: short(c.Email), EmailVerified: bool(c.Verified), UserName: short(c.UserName),
 	}
-	if c.AuthTime > 0 && !at(c.AuthTime).After(now.Add(skew)) {
-		out.AuthTime = at(c.AuthTime)
+	if t := c.AuthTime; t != nil && *t > 0 && !at(*t).After(now.Add(skew)) {
+		out.AuthTime = at(*t)
 	}
 	for _, m := range c.AMR {
 		if m != "" && len(m) <= 32 && len(out.AMR) < 8 && strings.Trim(m, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == "" {
@@ -119,8 +133,8 @@ func (p *Provider) read(ctx context.Context, token string, types ...string) (*id
 		return nil, refused("token: %w", err)
 	}
 	var c idClaims
-	if err := json.Unmarshal(m.Claims, &c); err != nil {
-		return nil, refused("token: a claim has the wrong type")
+	if err := c.read(m.Claims); err != nil {
+		return nil, refused("token: %w", err)
 	}
 	now := p.cfg.Now()
 	switch {

@@ -22,6 +22,7 @@ const (
 	idp       = "https://idp.test"
 	idpEmail  = "https://email.idp.test"
 	idpCreate = "https://create.idp.test"
+	idpSure   = "https://sure.idp.test" // every address is verified there
 )
 
 // agent is a registered client with every grant.
@@ -60,6 +61,7 @@ func (h *house) issuers(t testing.TB) []TrustedIssuer {
 		{ID: idp, Keys: keys},
 		{ID: idpEmail, Keys: keys, Tenants: []string{"acme"}, Link: LinkEmail},
 		{ID: idpCreate, Keys: keys, Link: LinkCreate, Life: time.Hour},
+		{ID: idpSure, Keys: keys, Link: LinkEmail, EmailsVerified: true},
 	}
 }
 

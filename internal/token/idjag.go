@@ -33,7 +33,6 @@ type idJAG struct {
 	hasScope  bool
 
 	issued, expires, authTime time.Time
-	unverified                bool // the issuer says that the address was not verified
 }
 
 // idClaims are the members of an assertion that are read.
@@ -42,8 +41,8 @@ type idClaims struct {
 
 	AMR                         []string
 	Audience, Resource, Confirm json.RawMessage
+	Verified                    json.RawMessage // email_verified
 	Scope                       *string
-	Verified                    *bool
 	Expires, Issued, NotBefore  *float64
 	AuthTime                    *float64
 }
@@ -52,10 +51,10 @@ type idClaims struct {
 func (c *idClaims) read(raw []byte) error {
 	members, err := jose.ReadClaims(raw, map[string]any{
 		"iss": &c.Issuer, "sub": &c.Subject, "client_id": &c.Client, "jti": &c.JTI, "tenant": &c.Tenant, "email": &c.Email,
-		"email_verified": &c.Verified, "acr": &c.ACR, "amr": &c.AMR, "scope": &c.Scope,
+		"acr": &c.ACR, "amr": &c.AMR, "scope": &c.Scope,
 		"exp": &c.Expires, "iat": &c.Issued, "nbf": &c.NotBefore, "auth_time": &c.AuthTime,
 	})
-	c.Audience, c.Resource, c.Confirm = members["aud"], members["resource"], members["cnf"]
+	c.Audience, c.Resource, c.Confirm, c.Verified = members["aud"], members["resource"], members["cnf"], members["email_verified"]
 	return err
 }
 
@@ -195,19 +194,24 @@ func checkSubject(_ *Handler, _ *issue, a *idJAG) error {
 	if len(a.AMR) > 16 || slices.ContainsFunc(a.AMR, func(s string) bool { return s == "" || strings.Contains(s, " ") }) {
 		return errors.New("amr is not a list of words")
 	}
-	a.unverified = a.Verified != nil && !*a.Verified
 	return nil
 }
 
-// address is the e-mail address by which an account may be found or made: none
-// that the issuer did not verify, and nothing that could be the name of an account
-// and no address.
+// address is the e-mail address of the assertion: nothing that could be the name
+// of an account and no address. A word of the issuer that is not verified proves
+// nothing about whose it is.
 func (a *idJAG) address() string {
 	local, domain, ok := strings.Cut(a.Email, "@")
-	if a.unverified || !ok || local == "" || domain == "" || strings.ContainsAny(a.Email, " \t") {
+	if !ok || local == "" || domain == "" || strings.ContainsAny(a.Email, " \t") {
 		return ""
 	}
 	return a.Email
+}
+
+// verified reports whether the address belongs to the person: the issuer says true,
+// or says nothing and the operator knows that it verifies every address.
+func (a *idJAG) verified() bool {
+	return string(a.Verified) == "true" || a.Verified == nil && a.issuer.EmailsVerified
 }
 
 // checkConfirmed wants a DPoP proof with the key that the assertion names. A cnf
@@ -234,5 +238,6 @@ func oneOrMore(raw json.RawMessage) ([]string, bool) {
 		return []string{one}, true
 	}
 	var list []string
-	return list, json.Unmarshal(raw, &list) == nil && !slices.Contains(list, "")
+	err := json.Unmarshal(raw, &list)
+	return list, err == nil && !slices.Contains(list, "")
 }

@@ -24,6 +24,8 @@ type TrustedIssuer struct {
 	Tenants []string      // those that are accepted; none: it has no tenants
 	Link    Linking       // how a person who is not linked yet is found; "" is LinkIdentity
 	Life    time.Duration // the longest life of an assertion; 0 is 10 minutes
+
+	EmailsVerified bool // an address without email_verified counts as verified
 }
 
 // Linking says how the person in an assertion becomes an account (XCH-10).
@@ -132,7 +134,7 @@ func (h *Handler) person(ctx context.Context, is *issue, a *idJAG) (userID strin
 		l.UserID, l.Sole = known.ID, true
 	case l.by == LinkCreate:
 		l.UserID = store.NewID(is.now)
-		if to := a.address(); known == nil && to != "" { // an address stands for one account
+		if to := a.address(); known == nil && to != "" && a.verified() { // an address stands for one account
 			l.email, l.names = to, []string{to}
 		}
 		l.names = append(l.names, a.Subject+"@"+hostOf(a.Issuer))
@@ -143,14 +145,16 @@ func (h *Handler) person(ctx context.Context, is *issue, a *idJAG) (userID strin
 	return l.UserID, nil
 }
 
-// byEmail returns the account with the address of the assertion, or nil.
+// byEmail returns the account with the verified address of the assertion, or nil.
+// An address that is not verified finds no account, but where its account is
+// disabled the person gets no other one by leaving the proof out (CN-19).
 func (h *Handler) byEmail(ctx context.Context, a *idJAG) (*store.User, error) {
 	if a.issuer.Link == LinkIdentity || a.address() == "" {
 		return nil, nil
 	}
 	u, err := h.cfg.Identities.UserByEmail(ctx, a.address())
 	switch {
-	case errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, store.ErrNotFound), !a.verified() && errors.Is(err, store.ErrConflict):
 		return nil, nil
 	case errors.Is(err, store.ErrConflict):
 		return nil, invalidGrant("XCH-10", hintPerson, "several accounts have the address")
@@ -158,6 +162,8 @@ func (h *Handler) byEmail(ctx context.Context, a *idJAG) (*store.User, error) {
 		return nil, fmt.Errorf("find an account by its address: %w", err)
 	case u.Disabled:
 		return nil, invalidGrant("XCH-10", hintAccount, "the account with the address is disabled")
+	case !a.verified():
+		return nil, nil
 	}
 	return &u, nil
 }

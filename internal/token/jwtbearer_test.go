@@ -316,6 +316,10 @@ func TestLinking(t *testing.T) {
 		{"no account has the address", m{"email": "bob@acme.test"}},
 		{"there is no address", m{"email": ""}},
 		{"the issuer says that it did not verify it", m{"email_verified": false}},
+		{"the issuer does not say that it verified it", m{"email_verified": nil}},
+		{"the issuer says so in a word", m{"email_verified": "true"}},
+		{"the issuer says neither", m{"email_verified": 1}},
+		{"the issuer says that it did not, where all addresses are verified", m{"iss": idpSure, "tenant": nil, "email_verified": false}},
 	} {
 		t.Run("XCH-10 not linked by address: "+row.name, func(t *testing.T) {
 			h := newAgents(t)
@@ -349,14 +353,23 @@ func TestLinking(t *testing.T) {
 		if err := h.store.DisableUser(t.Context(), "user-2", h.clock.now()); err != nil {
 			t.Fatal(err)
 		}
-		h.refused(t, oauth.InvalidGrant, h.vouch(t, m{"iss": idpCreate}))
+		for _, verified := range []any{true, false, nil} {
+			h.refused(t, oauth.InvalidGrant, h.vouch(t, m{"iss": idpCreate, "email_verified": verified}))
+		}
+	})
+	t.Run("XCH-10 an address of which nothing is said counts where the operator says that all are verified", func(t *testing.T) {
+		h := newAgents(t)
+		addAccount(t, h, "user-2", "ada@acme.test")
+		if a := h.claims(t, h.ok(t, h.vouch(t, m{"iss": idpSure}))); a.Subject != "user-2" {
+			t.Fatalf("token %+v", a)
+		}
 	})
 	t.Run("XCH-10 a new account, where the configuration says so, and never somebody else's", func(t *testing.T) {
 		h := newAgents(t)
 		addAccount(t, h, "user-2", "taken@acme.test")
-		first := h.claims(t, h.ok(t, h.vouch(t, m{"iss": idpCreate})))
+		first := h.claims(t, h.ok(t, h.vouch(t, m{"iss": idpCreate, "email_verified": true})))
 		again := h.claims(t, h.ok(t, h.vouch(t, m{"iss": idpCreate})))
-		other := h.claims(t, h.ok(t, h.vouch(t, m{"iss": idpCreate, "sub": "mallory", "email": "taken@acme.test"})))
+		other := h.claims(t, h.ok(t, h.vouch(t, m{"iss": idpCreate, "sub": "mallory", "email": "taken@acme.test", "email_verified": true})))
 		same := h.claims(t, h.ok(t, h.vouch(t, m{"iss": idpCreate, "sub": "eve", "email": nil})))
 		if first.Subject != again.Subject || len(first.Subject) != 26 || other.Subject == "user-2" || same.Subject == first.Subject || same.Subject == other.Subject {
 			t.Fatalf("%s, %s, %s, %s", first.Subject, again.Subject, other.Subject, same.Subject)
@@ -371,8 +384,9 @@ func TestLinking(t *testing.T) {
 		}
 	})
 	for name, claim := range map[string]m{
-		"that the issuer did not verify": {"email": "boss@acme.test", "email_verified": false},
-		"that is none":                   {"email": "root"},
+		"that the issuer did not verify":   {"email": "boss@acme.test", "email_verified": false},
+		"of which the issuer says nothing": {"email": "boss@acme.test"},
+		"that is none":                     {"email": "root", "email_verified": true},
 	} {
 		t.Run("XCH-10 a new account does not get an address "+name+", nor its name", func(t *testing.T) {
 			h := newAgents(t)

@@ -112,6 +112,9 @@ func (a *Authenticator) assertion(ctx context.Context, q *Request) (*Client, err
 	if err != nil {
 		return nil, err
 	}
+	if err := a.memory.take(as.client.ID, as.now); err != nil {
+		return nil, err
+	}
 	err = a.cfg.Spender.SpendID(ctx, as.claims.Issuer, store.HashOf(as.claims.JTI), as.expires.Add(skew), as.now)
 	if planted.Weak("jti") {
 		err = nil

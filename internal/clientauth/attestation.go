@@ -121,6 +121,9 @@ func (a *Authenticator) attested(ctx context.Context, q *Request) (*Client, erro
 	if err := a.fresh(ctx, at); err != nil {
 		return nil, err
 	}
+	if err := a.memory.take(client.ID, at.now); err != nil {
+		return nil, err
+	}
 	if proof != nil {
 		err = a.spendProof(ctx, proof)
 	} else {

@@ -68,8 +68,9 @@ type Config struct {
 // Authenticator tells whether a request comes from the client it names. It is
 // safe for concurrent use.
 type Authenticator struct {
-	cfg  Config
-	hint string
+	cfg    Config
+	hint   string
+	memory *memory
 }
 
 // New checks the configuration.
@@ -86,7 +87,7 @@ func New(c Config) (*Authenticator, error) {
 	if c.Nonces == nil {
 		c.Nonces = jose.RandomNonces(0)
 	}
-	return &Authenticator{cfg: c, hint: "the client could not be authenticated; a public client sends client_id in the body, " +
+	return &Authenticator{cfg: c, memory: newMemory(memoryPerSecond, memoryAtOnce), hint: "the client could not be authenticated; a public client sends client_id in the body, " +
 		"a client with keys a fresh single-use assertion whose only audience is " + c.Issuer}, nil
 }
 

@@ -101,19 +101,18 @@ func nameOf(alg string, listed []string) string {
 	return ""
 }
 
-// method chooses how the client authenticates: what it can do and what the server
+// choose says how the client authenticates: what it can do and what the server
 // lists, the client's own key before an attestation, and that before nothing
 // (CLI-17). A server that forgets to list none is still offered it. bound says
 // that a DPoP proof goes along. No secret is sent but one that was made for the
-// client at this very server.
-func (c *Client) method(m *oauth.ServerMetadata, who standing, bound bool) (string, error) {
+// client at this very server. The step is for the trace of the request it is for.
+func (c *Client) choose(m *oauth.ServerMetadata, who standing, bound bool) (string, Step, error) {
 	theirs := m.TokenAuthMethods
 	common := func(method string) bool {
 		return slices.Contains(who.methods, method) && (len(theirs) == 0 || slices.Contains(theirs, method))
 	}
-	decide := func(method, text, rule string) (string, error) {
-		c.step(Step{Kind: StepDecide, Text: text + " (" + method + ")", Rule: rule})
-		return method, nil
+	decide := func(method, text, rule string) (string, Step, error) {
+		return method, Step{Kind: StepDecide, Text: text + " (" + method + ")", Rule: rule}, nil
 	}
 	attested := c.cfg.Attest != nil || nameOf(c.cfg.Key.Algorithm(), m.AttestationSigningAlgs) != ""
 	switch {
@@ -132,7 +131,7 @@ func (c *Client) method(m *oauth.ServerMetadata, who standing, bound bool) (stri
 	case slices.Contains(who.methods, oauth.MethodNone):
 		return decide(oauth.MethodNone, "send the client_id without proof", "CLI-15")
 	}
-	return "", fmt.Errorf("no authentication method in common: the client has %q with %q, %s offers %q with %q",
+	return "", Step{}, fmt.Errorf("no authentication method in common: the client has %q with %q, %s offers %q with %q",
 		who.methods, c.cfg.Key.Algorithm(), m.Issuer, theirs, m.TokenAuthSigningAlgs)
 }
 
@@ -173,10 +172,11 @@ func (a answer) refused(whose string) error {
 // a nonce, a challenge, a fresh attestation, it gets once each, and no more: then
 // the refusal is the answer (CLI-24).
 func (c *Client) post(ctx context.Context, r request) (answer, error) {
-	method, err := c.method(r.server, r.client, r.bound)
+	method, decided, err := c.choose(r.server, r.client, r.bound)
 	if err != nil {
 		return answer{}, err
 	}
+	c.step(decided)
 	tried := map[oauth.Code]bool{}
 	for {
 		form, header, err := c.prove(ctx, r, method)

@@ -60,7 +60,7 @@ func (c *Client) keyFor(ctx context.Context, s *Server, who standing) (key Key, 
 	if err != nil {
 		return Key{}, false, "", err
 	}
-	if method, err = c.method(&s.Metadata, who, bound); err != nil {
+	if method, _, err = c.choose(&s.Metadata, who, bound); err != nil {
 		return Key{}, false, "", err
 	}
 	if method == oauth.MethodAttestation {

@@ -340,6 +340,22 @@ func TestPushedRequests(t *testing.T) {
 			t.Error("CLI-16:", claims)
 		}
 	})
+	t.Run("CLI-17 the trace says once for each request how the client proves itself", func(t *testing.T) {
+		w := offering(t, func(c *Config) { c.Key = key(t, "ES256") })
+		if _, err := w.c.SignIn(t.Context(), w.target()); err != nil {
+			t.Fatal(err)
+		}
+		var told []string
+		for _, s := range w.steps {
+			if s.Kind == StepDecide && s.Rule == "CLI-17" || s.Kind == StepAsk && len(s.Sent) > 0 {
+				told = append(told, s.Text)
+			}
+		}
+		proof := "prove the client with its key (private_key_jwt)"
+		if want := []string{proof, "push the authorization request", proof, "redeem the code for tokens"}; !slices.Equal(told, want) {
+			t.Errorf("told %q", told)
+		}
+	})
 	t.Run("attack CA-14: an endpoint for pushed requests of somebody else gets an assertion for the issuer that was verified", func(t *testing.T) {
 		k := key(t, "ES256")
 		w := offering(t, func(c *Config) { c.Key = k })

@@ -254,7 +254,7 @@ func TestTokenRequest(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t, func(c *Config) { c.Key, c.Methods = key(t, "ES256"), tc.ours })
-			got, err := w.c.method(&oauth.ServerMetadata{TokenAuthMethods: tc.theirs, TokenAuthSigningAlgs: tc.algs}, standing{methods: tc.ours}, false)
+			got, _, err := w.c.choose(&oauth.ServerMetadata{TokenAuthMethods: tc.theirs, TokenAuthSigningAlgs: tc.algs}, standing{methods: tc.ours}, false)
 			if got != tc.want || (err == nil) != (tc.wantErrorPart == "") || err != nil && !strings.Contains(err.Error(), tc.wantErrorPart) {
 				t.Errorf("%q, %v", got, err)
 			}

@@ -97,9 +97,10 @@ func (c *Client) registeredMethod(m *oauth.ServerMetadata) (string, error) {
 	if slices.Contains(c.cfg.Methods, oauth.MethodNone) && len(theirs) > 0 && !lists(oauth.MethodNone) {
 		own.methods = slices.DeleteFunc(slices.Clone(own.methods), func(s string) bool { return s == oauth.MethodNone })
 	}
-	method, err := c.method(m, own, c.cfg.DPoP != DPoPWhenRequired && len(m.DPoPSigningAlgs) > 0)
+	method, decided, err := c.choose(m, own, c.cfg.DPoP != DPoPWhenRequired && len(m.DPoPSigningAlgs) > 0)
 	switch {
 	case err == nil:
+		c.step(decided)
 		return method, nil
 	case lists(oauth.MethodSecretPost):
 		return oauth.MethodSecretPost, nil

@@ -10,6 +10,7 @@ import (
 	"github.com/bonafide-id/bonafide/cimd"
 	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/internal/policy"
+	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -45,10 +46,11 @@ func TestACodeThatWasOnlyBroughtAlongIsNoGuess(t *testing.T) {
 func TestWhatIsCountedTakesNoRoom(t *testing.T) {
 	t.Run("attack DP-08, PAR-11 a long client_id is counted in as little room as a short one", func(t *testing.T) {
 		p, _ := openPAR(t)
-		p.push(asks("https://long.example.com/" + strings.Repeat("a", 50_000)))
-		for key := range p.h.throttle.counts {
-			if len(key) > 64 {
-				t.Errorf("%d bytes are kept of a key", len(key))
+		long := "https://long.example.com/" + strings.Repeat("a", 50_000)
+		p.push(asks(long))
+		for id, want := range map[string]int{long: 1, long[:len(long)-1]: 0} { // the type of the memory says how much is kept
+			if n := p.h.throttle.Count(p.clock.Now(), "par client "+id); n != want {
+				t.Errorf("%d bytes: %d are counted", len(id), n)
 			}
 		}
 	})
@@ -60,7 +62,7 @@ func TestAStrangerWithKeysHasBounds(t *testing.T) {
 	proven := func() url.Values { return asks(keyedID, "client_secret", "right") }
 	fill := func(p *place, of string) {
 		for range perStranger {
-			p.h.throttle.take(p.clock.Now(), limit{of, perStranger})
+			p.h.throttle.Take(p.clock.Now(), web.Limit{Key: of, Most: perStranger})
 		}
 	}
 	for _, of := range []string{"par proven 203.0.113.9", "par proven keyed.example.com"} {
@@ -72,7 +74,7 @@ func TestAStrangerWithKeysHasBounds(t *testing.T) {
 			for range perNetwork {
 				p.push(proven())
 			}
-			if n := p.h.throttle.counts[limit{key: "par 203.0.113.9"}.short()].n; n != perNetwork {
+			if n := p.h.throttle.Count(p.clock.Now(), "par 203.0.113.9"); n != perNetwork {
 				t.Errorf("it is still authenticated each time, which leaves a trace each time: %d", n)
 			}
 		})

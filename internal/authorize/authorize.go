@@ -113,7 +113,7 @@ type Config struct {
 type Handler struct {
 	Config
 	rules    rules
-	throttle *throttle // of those who push requests and prove nothing
+	throttle *web.Throttle // of those who push requests and prove nothing
 	device   *deviceFlow
 }
 
@@ -144,7 +144,7 @@ func New(c Config) (*Handler, error) {
 		return nil, errors.New("authorize: a pushed request lives for 5 seconds to ten minutes")
 	}
 	h := &Handler{
-		Config: c, throttle: newThrottle(time.Minute),
+		Config: c, throttle: web.NewThrottle(time.Minute),
 		rules: rules{refuseUnknownScopes: c.RefuseUnknownScopes, acrs: c.ACRs, requirePAR: c.RequirePAR, certificates: c.Certificates},
 	}
 	return h, h.openDevices()

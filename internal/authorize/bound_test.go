@@ -18,6 +18,7 @@ import (
 	"github.com/bonafide-id/bonafide/internal/login"
 	"github.com/bonafide-id/bonafide/internal/policy"
 	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -162,9 +163,9 @@ func TestPushingWithoutAProof(t *testing.T) {
 	})
 	t.Run("PAR-11 so many a minute in the name of one client", func(t *testing.T) {
 		p, _ := openPAR(t)
-		p.h.throttle.take(p.clock.Now(), limit{"par client " + goodID, perClient})
+		p.h.throttle.Take(p.clock.Now(), web.Limit{Key: "par client " + goodID, Most: perClient})
 		for range perClient - 1 {
-			p.h.throttle.take(p.clock.Now(), limit{"par client " + goodID, perClient})
+			p.h.throttle.Take(p.clock.Now(), web.Limit{Key: "par client " + goodID, Most: perClient})
 		}
 		p.push(asks(goodID)).refused(t, http.StatusTooManyRequests, oauth.TemporarilyUnavailable)
 		p.push(asks(nativeID)).uri()

@@ -63,7 +63,7 @@ const (
 // deviceFlow is a DeviceFlow at work.
 type deviceFlow struct {
 	DeviceFlow
-	starts, guesses *throttle
+	starts, guesses *web.Throttle
 }
 
 // openDevices checks the configuration of the device flow, if there is one.
@@ -84,7 +84,7 @@ func (h *Handler) openDevices() error {
 	if c.Life < time.Minute || c.Life > 30*time.Minute || c.Pace < time.Second || c.Pace > time.Minute {
 		return errors.New("authorize: a device code lives one to thirty minutes, and a device asks every second to every minute")
 	}
-	h.device = &deviceFlow{c, newThrottle(c.Life), newThrottle(c.Life)}
+	h.device = &deviceFlow{c, web.NewThrottle(c.Life), web.NewThrottle(c.Life)}
 	return nil
 }
 
@@ -117,8 +117,8 @@ type deviceStarted struct {
 // then the column of the table that is about devices decides (DEV-01, DEV-07).
 func (h *Handler) startDevice(w http.ResponseWriter, r *http.Request) error {
 	now, flow := h.now(), h.device
-	from := network(web.ClientIP(r.Context()))
-	if wait := flow.starts.take(now, limit{"from " + from, startsPerSource}); wait > 0 {
+	from := web.Network(web.ClientIP(r.Context()))
+	if wait := flow.starts.Take(now, web.Limit{Key: "from " + from, Most: startsPerSource}); wait > 0 {
 		return tooManyDevices("this network started too many devices", wait)
 	}
 	p, err := web.ParseBody(r)
@@ -137,7 +137,7 @@ func (h *Handler) startDevice(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if wait := flow.starts.take(now, limit{"client " + client.ID, startsPerClient}); wait > 0 {
+	if wait := flow.starts.Take(now, web.Limit{Key: "client " + client.ID, Most: startsPerClient}); wait > 0 {
 		return tooManyDevices("this client started too many devices", wait)
 	}
 	d := store.Device{

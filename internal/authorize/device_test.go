@@ -17,6 +17,7 @@ import (
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/policy"
 	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -188,9 +189,11 @@ func TestDeviceRequests(t *testing.T) {
 			t.Error("no Retry-After")
 		}
 		p.clock.pass(p.h.device.Life)
-		p.h.device.starts.counts[limit{key: "client " + tvID}.short()] = count{startsPerClient, p.clock.Now().Add(time.Minute)}
+		for range startsPerClient {
+			p.h.device.starts.Take(p.clock.Now(), web.Limit{Key: "client " + tvID, Most: startsPerClient})
+		}
 		p.begin().refused(t, 429, oauth.TemporarilyUnavailable)
-		p.h.device.starts = newThrottle(time.Minute)
+		p.h.device.starts = web.NewThrottle(time.Minute)
 		p.h.device.Devices = fullHouse{p.store, store.ErrBusy}
 		p.begin().refused(t, 503, oauth.TemporarilyUnavailable)
 		p.h.device.Devices = fullHouse{p.store, store.ErrConflict}

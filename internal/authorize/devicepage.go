@@ -144,16 +144,16 @@ func (h *Handler) codeEntered(w http.ResponseWriter, r *http.Request) error {
 // however it was spelled (DV-05). A positive wait means that nothing was looked
 // up, a negative one that no device waits with the code.
 func (h *Handler) guess(r *http.Request, user *login.User, code string) (*store.Device, time.Duration, error) {
-	counted := []limit{
-		{"account " + user.User.ID, wrongPerAccount},
-		{"from " + network(web.ClientIP(r.Context())), wrongPerSource},
-		{"all", wrongInAll},
+	counted := []web.Limit{
+		{Key: "account " + user.User.ID, Most: wrongPerAccount},
+		{Key: "from " + web.Network(web.ClientIP(r.Context())), Most: wrongPerSource},
+		{Key: web.Everybody, Most: wrongInAll},
 	}
 	note := func(what string) {
 		h.Audit.Note(h.event(r, audit.Event{Type: audit.TypeRefusal, User: user.User.ID, Rule: "DEV-03", Code: what}))
 	}
 	now := h.now()
-	if wait := h.device.guesses.take(now, counted...); wait > 0 {
+	if wait := h.device.guesses.Take(now, counted...); wait > 0 {
 		note("throttled")
 		return nil, wait, nil
 	}
@@ -165,7 +165,7 @@ func (h *Handler) guess(r *http.Request, user *login.User, code string) (*store.
 	case err != nil:
 		return nil, 0, err
 	}
-	h.device.guesses.giveBack(counted...)
+	h.device.guesses.GiveBack(counted...)
 	return &d, 0, nil
 }
 

@@ -67,6 +67,7 @@ type deviceQuestion struct {
 	Shown   string    `json:"d"`
 	Nonce   string    `json:"n"`
 	Asked   time.Time `json:"t"`
+	Endings int64     `json:"e"`
 
 	user    *login.User
 	changed bool
@@ -102,7 +103,7 @@ func (h *Handler) askDevice(w http.ResponseWriter, r *http.Request, q deviceQues
 		return err
 	}
 	q.Session, q.Shown = sessionDigest(q.user), a.shown()
-	q.Nonce, q.Asked = oauth.RandomToken(32), now
+	q.Nonce, q.Asked, q.Endings = oauth.RandomToken(32), now, before.Endings
 	sealed, err := h.Sealer.Seal(purposeDevice, now.Add(visitLife), q)
 	if err != nil {
 		return err
@@ -136,7 +137,7 @@ func (h *Handler) askDevice(w http.ResponseWriter, r *http.Request, q deviceQues
 // far as their addresses tell.
 func samePlace(device string, browser netip.Addr) bool {
 	ip, err := netip.ParseAddr(device)
-	return err == nil && browser.IsValid() && network(ip) == network(browser)
+	return err == nil && browser.IsValid() && web.Network(ip) == web.Network(browser)
 }
 
 // deviceWarnings are those of the consent page with the one that every device
@@ -230,7 +231,7 @@ func (h *Handler) approveDevice(w http.ResponseWriter, r *http.Request, a *attem
 	err := h.device.Devices.ApproveDevice(r.Context(), store.DeviceAnswer{
 		UserCode: a.device.UserCode,
 		Answer: store.Answer{
-			Nonce: store.HashOf(q.Nonce), NonceExpires: q.Asked.Add(visitLife), Asked: q.Asked, Session: s.Hash,
+			Nonce: store.HashOf(q.Nonce), NonceExpires: q.Asked.Add(visitLife), Endings: q.Endings, Session: s.Hash,
 			Client: client, Document: document, Grant: grant, Remember: a.details.JSON == "", Events: []audit.Event{e},
 		},
 	}, now)

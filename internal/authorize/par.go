@@ -102,12 +102,12 @@ func (h *Handler) pusher(r *http.Request, p web.Params) (*clientauth.Client, err
 	q := clientauth.FromHTTP(r, p)
 	q.Resolve = true
 	ctx := r.Context()
-	limits := []limit{{"par " + network(web.ClientIP(ctx)), perNetwork}}
+	limits := []web.Limit{{Key: "par " + web.Network(web.ClientIP(ctx)), Most: perNetwork}}
 	bare := q.ClientID != "" && h.Clients.Bare(q)
 	if bare {
-		limits = append(limits, limit{"par client " + q.ClientID, perClient})
+		limits = append(limits, web.Limit{Key: "par client " + q.ClientID, Most: perClient})
 	}
-	if wait := h.throttle.take(h.Now(), limits...); wait > 0 {
+	if wait := h.throttle.Take(h.Now(), limits...); wait > 0 {
 		return nil, tooManyPushed("without a proof of who the client is", wait)
 	}
 	if bare && !h.FetchBeforeSignIn {
@@ -122,12 +122,14 @@ func (h *Handler) pusher(r *http.Request, p web.Params) (*clientauth.Client, err
 		return c, err
 	}
 	if !spokenFor(c) { // a refusal stays counted: the next ones cost no authentication
-		wait := h.throttle.take(h.Now(), limit{"par proven " + network(web.ClientIP(ctx)), perStranger}, limit{"par proven " + cmp.Or(c.Host, c.ID), perStranger})
+		wait := h.throttle.Take(h.Now(),
+			web.Limit{Key: "par proven " + web.Network(web.ClientIP(ctx)), Most: perStranger},
+			web.Limit{Key: "par proven " + cmp.Or(c.Host, c.ID), Most: perStranger})
 		if wait > 0 {
 			return nil, tooManyPushed("by clients that no administrator has named", wait)
 		}
 	}
-	h.throttle.giveBack(limits...)
+	h.throttle.GiveBack(limits...)
 	return c, nil
 }
 

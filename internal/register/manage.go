@@ -19,7 +19,7 @@ import (
 // registration access token but the last one, the deletion, is answered with the
 // next token: of two that use the same one, one is refused (DCR-04).
 func (h *Handler) manage(w http.ResponseWriter, r *http.Request) error {
-	if wait := h.throttle.take(h.Now(), limit{"manage " + network(web.ClientIP(r.Context())), perNetwork}); wait > 0 {
+	if wait := h.throttle.Take(h.Now(), web.Limit{Key: "manage " + web.Network(web.ClientIP(r.Context())), Most: perNetwork}); wait > 0 {
 		return busy(http.StatusTooManyRequests, wait, "too many requests about registrations")
 	}
 	c, hash, err := h.holder(r)

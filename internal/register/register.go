@@ -64,7 +64,7 @@ type Config struct {
 // Handler is the registration endpoint. It is safe for concurrent use.
 type Handler struct {
 	Config
-	throttle *throttle
+	throttle *web.Throttle
 }
 
 // New checks the configuration.
@@ -89,7 +89,7 @@ func New(c Config) (*Handler, error) {
 	if c.ApplicationType == "" {
 		c.ApplicationType = typeWeb
 	}
-	return &Handler{Config: c, throttle: newThrottle(time.Hour)}, nil
+	return &Handler{Config: c, throttle: web.NewThrottle(time.Hour)}, nil
 }
 
 const (
@@ -137,7 +137,9 @@ func (h *Handler) register(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	ctx, now := r.Context(), h.Now()
-	if wait := h.throttle.take(now, limit{"", h.MostPerHour}, limit{network(web.ClientIP(ctx)), h.PerHour}); wait > 0 {
+	wait := h.throttle.Take(now,
+		web.Limit{Key: web.Everybody, Most: h.MostPerHour}, web.Limit{Key: web.Network(web.ClientIP(ctx)), Most: h.PerHour})
+	if wait > 0 {
 		return busy(http.StatusTooManyRequests, wait, "too many clients have registered in this hour; a client with a document needs no registration")
 	}
 	c := m.row(prefix + oauth.RandomToken(16))

@@ -82,7 +82,8 @@ func (h *Handler) parse(p web.Params) (request, grantType, error) {
 	if !ok || g.offered != nil && !g.offered(&h.cfg) {
 		return q, grantType{}, nil // refused once the client is known
 	}
-	return q, g, g.parse(p, &q)
+	err := g.parse(p, &q)
+	return q, g, err
 }
 
 func missing(name string) error {

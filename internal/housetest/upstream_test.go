@@ -186,6 +186,7 @@ func TestWhoGetsAnAccount(t *testing.T) {
 			}
 		}
 	}
+	silent := func(p *Provider) { p.Claims = func(c map[string]any) { delete(c, "email_verified") } }
 	for _, c := range []struct {
 		name, link string
 		who        func(*Provider)
@@ -195,6 +196,8 @@ func TestWhoGetsAnAccount(t *testing.T) {
 	}{
 		{"a verified address leads to its account", "link: [email]", claims(), true, User, ""},
 		{"an address that is not verified leads nowhere", "link: [email, create]", claims("email_verified", false), false, "", "does not vouch"},
+		{"an address of which the provider does not say whether it is verified", "link: [email, create]", silent, false, "", "does not vouch"},
+		{"one of a provider that verifies all of them", "link: [email], emails_verified: true", silent, true, User, ""},
 		{"no address", "link: [email, create]", claims("email", ""), false, "", "does not vouch"},
 		{"an address elsewhere", "link: [email, create]", claims("email", "john@evil.test"), false, "", "not admitted"},
 		{"an address with two domains", "link: [email, create]", claims("email", "john@evil.test@acme.example"), false, "", "not admitted"},

@@ -44,6 +44,9 @@ type IDJAGIssuerConfig struct {
 	// Link says how a person who is not linked yet is found: identity (not at
 	// all, the default), email or create.
 	Link string `yaml:"link"`
+	// EmailsVerified makes an address count as verified of which the issuer does
+	// not say whether it is.
+	EmailsVerified bool `yaml:"emails_verified"`
 	// Life is the longest that an assertion may be valid.
 	Life time.Duration `yaml:"life"`
 }
@@ -87,7 +90,9 @@ func (c IDJAGConfig) trusted(path func(string) string, client *http.Client, now 
 		if err != nil {
 			return nil, fmt.Errorf("id_jag: %s: %w", i.Issuer, err)
 		}
-		out = append(out, token.TrustedIssuer{ID: i.Issuer, Keys: keys, Tenants: i.Tenants, Link: token.Linking(i.Link), Life: i.Life})
+		out = append(out, token.TrustedIssuer{
+			ID: i.Issuer, Keys: keys, Tenants: i.Tenants, Link: token.Linking(i.Link), EmailsVerified: i.EmailsVerified, Life: i.Life,
+		})
 	}
 	return out, nil
 }

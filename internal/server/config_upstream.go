@@ -32,9 +32,13 @@ type UpstreamConfig struct {
 	// Link-local ones and the metadata services of clouds stay refused.
 	AllowPrivate bool `yaml:"allow_private"`
 	// Link says how somebody without a linked account gets one: "email", "create".
-	Link    []string          `yaml:"link"`
-	Domains []string          `yaml:"domains"`
-	ACR     map[string]string `yaml:"acr"`
+	Link    []string `yaml:"link"`
+	Domains []string `yaml:"domains"`
+	// EmailsVerified makes an address count as verified of which the provider does
+	// not say whether it is. It is for one that is known to verify all of them.
+	EmailsVerified bool `yaml:"emails_verified"`
+	// ACR is what an acr of the provider is called here.
+	ACR map[string]string `yaml:"acr"`
 }
 
 var upstreamName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
@@ -109,7 +113,7 @@ func (s *Server) upstreams() ([]login.Upstream, error) {
 		}
 		p, err := upstream.New(upstream.Config{
 			Name: u.Name, Issuer: u.Issuer, ClientID: u.ClientID, Secret: secret, Scopes: u.Scopes,
-			RedirectURI: s.edge.URL("/login/callback/" + u.Name), Egress: egress, Now: s.opts.Now,
+			RedirectURI: s.edge.URL("/login/callback/" + u.Name), EmailsVerified: u.EmailsVerified, Egress: egress, Now: s.opts.Now,
 		})
 		if err != nil {
 			return nil, err

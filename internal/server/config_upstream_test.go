@@ -1,10 +1,12 @@
 package server
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const withUpstream = `
@@ -65,4 +67,19 @@ func TestUpstreamConfiguration(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestAddressesAreVerifiedWhereTheOperatorSaysSo(t *testing.T) {
+	for text, want := range map[string]bool{"": false, "emails_verified: false, ": false, "emails_verified: true, ": true} {
+		t.Run("OIDC-05, XCH-10 "+text, func(t *testing.T) {
+			c, err := Parse([]byte(withUpstream+"id_jag: {issuers: [{"+text+"issuer: https://idp.test, jwks_uri: https://idp.test/jwks, link: email}]}\n"), t.TempDir(), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			trusted, err := c.IDJAG.trusted(c.path, http.DefaultClient, time.Now)
+			if err != nil || len(trusted) != 1 || trusted[0].EmailsVerified != want {
+				t.Errorf("%+v, %v", trusted, err)
+			}
+		})
+	}
 }

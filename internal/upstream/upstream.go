@@ -32,8 +32,11 @@ type Config struct {
 	Secret      string   // "" for a public client
 	Scopes      []string // nil is openid, email, profile
 	RedirectURI string
-	Egress      *safehttp.Fetcher
-	Now         func() time.Time // nil is time.Now
+	// EmailsVerified says that the provider verifies every address, so that one
+	// without email_verified counts as verified.
+	EmailsVerified bool
+	Egress         *safehttp.Fetcher
+	Now            func() time.Time // nil is time.Now
 }
 
 // Bounds on what a provider may send, and how long it is used.

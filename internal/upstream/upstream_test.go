@@ -3,6 +3,7 @@ package upstream
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -156,7 +157,7 @@ func TestWhatAPersonIsKnownBy(t *testing.T) {
 	w := newWorld(t, nil)
 	now := w.now.Unix()
 	for name, v := range map[string]any{
-		"aud": []string{"we", "others"}, "azp": "we", "email": "a@b.example", "email_verified": "true", "preferred_username": "a",
+		"aud": []string{"we", "others"}, "azp": "we", "email": "a@b.example", "email_verified": true, "preferred_username": "a",
 		"acr": strings.Repeat("x", 300), "amr": []string{"pwd", "with space", "", "otp"}, "auth_time": now - 60,
 	} {
 		w.claims[name] = v
@@ -176,6 +177,22 @@ func TestWhatAPersonIsKnownBy(t *testing.T) {
 			t.Errorf("%+v, %v", p, err)
 		}
 	})
+	for _, c := range []struct {
+		said any // nil: nothing
+		sure bool
+		want bool
+	}{{true, false, true}, {nil, false, false}, {"true", false, false}, {1, false, false}, {false, false, false}, {nil, true, true}, {false, true, false}, {"true", true, false}} {
+		t.Run(fmt.Sprintf("OIDC-05 email_verified is %v, and the operator is sure of all addresses: %v", c.said, c.sure), func(t *testing.T) {
+			w := newWorld(t, func(cfg *Config) { cfg.EmailsVerified = c.sure })
+			w.claims["email"] = "a@b.example"
+			if c.said != nil {
+				w.claims["email_verified"] = c.said
+			}
+			if p, err := w.exchange(); err != nil || p.EmailVerified != c.want {
+				t.Errorf("%+v, %v", p, err)
+			}
+		})
+	}
 	t.Run("OIDC-05 a claim of the wrong type", func(t *testing.T) {
 		w.claims["sub"] = 7
 		if _, err := w.exchange(); !errors.Is(err, ErrRefused) {

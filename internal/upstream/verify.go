@@ -33,9 +33,9 @@ type idClaims struct {
 	Party                     *string // azp
 	Expires, Issued, AuthTime *float64
 	AMR                       []string
-	Verified                  verified
 	Events                    map[string]json.RawMessage
 
+	verified json.RawMessage // email_verified
 	hasNonce bool
 }
 
@@ -44,13 +44,14 @@ type idClaims struct {
 func (c *idClaims) read(raw []byte) error {
 	members, err := jose.ReadClaims(raw, map[string]any{
 		"iss": &c.Issuer, "sub": &c.Subject, "aud": &c.Audience, "azp": &c.Party, "exp": &c.Expires, "iat": &c.Issued, "nonce": &c.Nonce,
-		"auth_time": &c.AuthTime, "acr": &c.ACR, "amr": &c.AMR, "sid": &c.SID, "email": &c.Email, "email_verified": &c.Verified,
+		"auth_time": &c.AuthTime, "acr": &c.ACR, "amr": &c.AMR, "sid": &c.SID, "email": &c.Email,
 		"preferred_username": &c.UserName, "jti": &c.JTI, "events": &c.Events,
 	})
 	if err != nil {
 		return err
 	}
 	_, c.hasNonce = members["nonce"]
+	c.verified = members["email_verified"]
 	for name, t := range map[string]*float64{"exp": c.Expires, "iat": c.Issued, "auth_time": c.AuthTime} {
 		if t != nil && !(*t >= 0 && *t <= 1<<40) {
 			return fmt.Errorf("%s is out of range", name)
@@ -70,15 +71,6 @@ func (a *audience) UnmarshalJSON(raw []byte) error {
 		return nil
 	}
 	return json.Unmarshal(raw, (*[]string)(a))
-}
-
-// verified is true for true and "true", which some providers write.
-type verified bool
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (v *verified) UnmarshalJSON(raw []byte) error {
-	*v = verified(string(raw) == "true" || string(raw) == `"true"`)
-	return nil
 }
 
 // verify checks an ID token as OpenID Connect Core section 3.1.3.7 says, and more
@@ -102,7 +94,8 @@ func (p *Provider) verify(ctx context.Context, token, nonce string) (*Person, er
 	}
 	out := &Person{
 		Subject: c.Subject, ACR: short(c.ACR), SID: c.SID,
-		Email: short(c.Email), EmailVerified: bool(c.Verified), UserName: short(c.UserName),
+		Email: short(c.Email), UserName: short(c.UserName),
+		EmailVerified: string(c.verified) == "true" || c.verified == nil && p.cfg.EmailsVerified,
 	}
 	if t := c.AuthTime; t != nil && *t > 0 && !at(*t).After(now.Add(skew)) {
 		out.AuthTime = at(*t)

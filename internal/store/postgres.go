@@ -62,6 +62,9 @@ func pgConfig(address string) (*pgx.ConnConfig, error) {
 		c.ConnectTimeout = pgConnect
 	}
 	c.DialFunc = dial
+	// A standby shows the past, in which what was revoked or spent is not. None is
+	// read, whatever the address asks for: of several hosts the primary is found.
+	c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
 	for name, value := range map[string]string{
 		"application_name":                    "bonafide",
 		"statement_timeout":                   millis(pgQuery),
@@ -253,7 +256,7 @@ const (
 	pgUnstorable    = "22021" // text that is not UTF-8, or holds a NUL
 	pgLockTimeout   = "55P03"
 	pgIdleTimeout   = "25P03"
-	pgReadOnly      = "25006" // a standby: the primary is elsewhere
+	pgReadOnly      = "25006" // somebody made the database read-only
 )
 
 // pgTransient reports whether the server undid the transaction and it may

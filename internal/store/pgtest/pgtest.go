@@ -141,6 +141,22 @@ func (s *Server) Start() error {
 	return s.run("pg_ctl", "start", "-D", filepath.Join(s.dir, "data"), "-l", filepath.Join(s.dir, "log"), "-o", s.flags(), "-w", "-t", "60")
 }
 
+// Demote starts a server that was stopped as a standby, which can be read and not
+// changed, and follows nobody.
+func (s *Server) Demote() error {
+	signal := filepath.Join(s.dir, "data", "standby.signal")
+	err := os.WriteFile(signal, nil, 0o600)
+	if s.owner != nil && err == nil {
+		err = os.Chown(signal, int(s.owner.Uid), int(s.owner.Gid))
+	}
+	return errors.Join(err, s.Start())
+}
+
+// Promote makes a standby the primary.
+func (s *Server) Promote() error {
+	return s.run("pg_ctl", "promote", "-D", filepath.Join(s.dir, "data"), "-w")
+}
+
 // flags of the server. Everything that makes a commit durable keeps its default.
 func (s *Server) flags() string {
 	return "-c listen_addresses= -c max_connections=300 -c shared_buffers=64MB -c unix_socket_directories=" + s.dir + " " + s.options

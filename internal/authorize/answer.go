@@ -26,6 +26,7 @@ type question struct {
 	Shown   string    `json:"d"` // digest of what the page said
 	Nonce   string    `json:"n"`
 	Asked   time.Time `json:"t"`
+	Endings int64     `json:"e"` // a connection that is ended after so many is not revived (CN-18)
 
 	user    *login.User
 	before  store.Consent
@@ -96,7 +97,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
 		q.changed = true
 		return h.ask(w, r, a, q)
 	}
-	return h.issue(w, r, a, q.user, decision{nonce: q.Nonce, asked: q.Asked, pushed: v.Pushed})
+	return h.issue(w, r, a, q.user, decision{nonce: q.Nonce, asked: q.Asked, endings: q.Endings, pushed: v.Pushed})
 }
 
 // deny records the no and tells the client, whose redirect URI was matched a
@@ -124,10 +125,11 @@ func (h *Handler) deny(w http.ResponseWriter, r *http.Request, a *attempt, q *qu
 
 // decision is a yes: by the person to a page, or from a remembered consent.
 type decision struct {
-	nonce  string
-	asked  time.Time
-	silent bool
-	pushed *pushed // the kept request that it answers; nil: none
+	nonce   string
+	asked   time.Time
+	endings int64 // as of when it was asked
+	silent  bool
+	pushed  *pushed // the kept request that it answers; nil: none
 }
 
 // spend uses up a signed request that may be used once. It comes right before
@@ -157,7 +159,7 @@ func (h *Handler) issue(w http.ResponseWriter, r *http.Request, a *attempt, user
 		return answerFailed(err)
 	}
 	answer := store.Answer{
-		Nonce: store.HashOf(d.nonce), NonceExpires: d.asked.Add(visitLife), Asked: d.asked, Session: s.Hash,
+		Nonce: store.HashOf(d.nonce), NonceExpires: d.asked.Add(visitLife), Endings: d.endings, Session: s.Hash,
 		Client: client, Document: document, Grant: grant,
 		Code: store.Code{
 			Hash: store.HashOf(code), RedirectURI: a.redirect, Challenge: a.req.Challenge, JKT: a.req.JKT, Expires: now.Add(h.codeLife(a)),

@@ -80,7 +80,7 @@ func (h *Handler) decide(w http.ResponseWriter, r *http.Request, a *attempt, v *
 	}
 	if v.Silent && a.mayBeSilent(before) {
 		return h.issue(w, r, a, user, decision{
-			nonce: oauth.RandomToken(32), asked: began, silent: true, pushed: v.Pushed,
+			nonce: oauth.RandomToken(32), asked: began, endings: before.Endings, silent: true, pushed: v.Pushed,
 		})
 	}
 	if a.prompt.Has(promptNone) {
@@ -90,11 +90,12 @@ func (h *Handler) decide(w http.ResponseWriter, r *http.Request, a *attempt, v *
 }
 
 // remembered returns what the person has agreed to for this client and resource;
-// a consent without scopes when there is nothing.
+// a consent without scopes when there is nothing. Either says after how many
+// endings that was so.
 func (h *Handler) remembered(ctx context.Context, a *attempt, user *login.User) (store.Consent, error) {
 	c, err := h.Store.Consent(ctx, user.User.ID, a.client.ID, a.resource.ID)
 	if errors.Is(err, store.ErrNotFound) {
-		return store.Consent{}, nil
+		return store.Consent{Endings: c.Endings}, nil
 	}
 	return c, err
 }

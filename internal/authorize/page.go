@@ -110,7 +110,7 @@ func plainly(code oauth.Code) string {
 func (h *Handler) ask(w http.ResponseWriter, r *http.Request, a *attempt, q question) error {
 	now := h.Now()
 	q.Session, q.Shown = sessionDigest(q.user), a.shown()
-	q.Nonce, q.Asked = oauth.RandomToken(32), now
+	q.Nonce, q.Asked, q.Endings = oauth.RandomToken(32), now, q.before.Endings
 	sealed, err := h.Sealer.Seal(purposeQuestion, now.Add(visitLife), q)
 	if err != nil {
 		return err

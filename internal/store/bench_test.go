@@ -34,6 +34,8 @@ func family(t testing.TB, s *Store, name string) string {
 	a := Answer{Nonce: HashOf("nonce" + name), Session: HashOf("session"), NonceExpires: noon.Add(time.Hour),
 		Grant: Grant{ID: NewID(noon), UserID: "u1", ClientID: benchClient, Resource: "https://api.example/mcp", Scopes: []string{"read", "write"}, SecurityDigest: "digest", AuthTime: noon},
 		Code:  Code{Hash: HashOf("code" + name), RedirectURI: "http://localhost/cb", Challenge: "c", Expires: noon.Add(time.Minute)}}
+	seen, _ := s.Consent(ctx, a.Grant.UserID, a.Grant.ClientID, a.Grant.Resource)
+	a.Endings = seen.Endings
 	if err := s.AnswerConsent(ctx, a, noon); err != nil {
 		t.Fatal(err)
 	}

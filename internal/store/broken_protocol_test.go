@@ -48,6 +48,11 @@ func protocolVerbs() []verb {
 			return s.StartSession(ctx, Session{Hash: HashOf("s9"), UserID: "u9", Expires: later})
 		}},
 		{"EndSessionsOf", func(ctx context.Context, s *Store) error { _, err := s.EndSessionsOf(ctx, "u9", noon, ev); return err }},
+		{"SignOutIdentity", func(ctx context.Context, s *Store) error {
+			f := Farewell{Issuer: "i", Subject: "s", Spend: SpentID{Issuer: "i logout", ID: HashOf("bye"), Expires: later}, Reason: "signed out"}
+			_, err := s.SignOutIdentity(ctx, f, noon, ev)
+			return err
+		}},
 		{"PushRequest", push("pushed1")},
 		{"PushRequest of another", push("pushed2")},
 		{"FindPushed", func(ctx context.Context, s *Store) error {

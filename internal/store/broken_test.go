@@ -25,7 +25,7 @@ func verbs() []verb {
 	ev := audit.Event{Type: audit.TypeLogin}
 	later := noon.Add(time.Minute)
 	answer := func(name, digest string) Answer {
-		return Answer{Nonce: HashOf("page" + name), Session: HashOf("session"), NonceExpires: later, Asked: noon, Remember: true, Events: []audit.Event{ev},
+		return Answer{Nonce: HashOf("page" + name), Session: HashOf("session"), NonceExpires: later, Remember: true, Events: []audit.Event{ev},
 			Client: &Client{ID: id, Source: SourceCIMD}, Document: &Document{ClientID: id, Digest: digest, Body: []byte("{}")},
 			Grant: Grant{ID: "grant" + name, UserID: "u1", ClientID: id}, Code: Code{Hash: HashOf("c" + name), Expires: later}}
 	}

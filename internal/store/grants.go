@@ -112,30 +112,40 @@ func (s *Store) EndGrantsOf(ctx context.Context, w Whose, reason string, now tim
 	return n, wrap("end grants", err)
 }
 
-// endGrants ends grants and consents. The consents keep their rows, so that a
-// consent page that was open meanwhile is refused (CN-18).
+// endGrants ends grants and consents, and gives the ending a number that whoever
+// was asked before did not see: a page that was open meanwhile is refused (CN-18).
 func (t *tx) endGrants(w Whose, reason string, now time.Time) (int, error) {
 	at := micros(now)
+	var ending int64
+	if err := t.get([]any{&ending}, `UPDATE endings SET n = n + 1 WHERE one = 1 RETURNING n`); err != nil {
+		return 0, err
+	}
 	switch {
 	case w.ClientID != "" && w.UserID != "":
 		// A consent that was not remembered left no row to mark.
-		if _, err := t.exec(`INSERT INTO consents (user_id, client_id, resource, security_digest, scopes, given_at, ended_at)
-			SELECT u.id, c.client_id, '', '', '', $3, $3 FROM users u, clients c WHERE u.id = $1 AND c.client_id = $2
+		if _, err := t.exec(`INSERT INTO consents (user_id, client_id, resource, security_digest, scopes, given_at, ended_at, ending)
+			SELECT u.id, c.client_id, '', '', '', $3, $3, 0 FROM users u, clients c WHERE u.id = $1 AND c.client_id = $2
 			ON CONFLICT (user_id, client_id, resource) DO NOTHING`, w.UserID, w.ClientID, at); err != nil {
 			return 0, err
 		}
-		if _, err := t.exec(`UPDATE consents SET ended_at = $1 WHERE user_id = $2 AND client_id = $3`, at, w.UserID, w.ClientID); err != nil {
+		if _, err := t.exec(`UPDATE consents SET ended_at = $1, ending = $4 WHERE user_id = $2 AND client_id = $3`, at, w.UserID, w.ClientID, ending); err != nil {
 			return 0, err
 		}
 		n, err := t.exec(`UPDATE grants SET ended_at = $1, end_reason = $2 WHERE user_id = $3 AND client_id = $4 AND ended_at IS NULL`, at, reason, w.UserID, w.ClientID)
 		return int(n), err
 	case w.ClientID != "":
+		if _, err := t.exec(`UPDATE clients SET ending = $2 WHERE client_id = $1`, w.ClientID, ending); err != nil {
+			return 0, err
+		}
 		if _, err := t.exec(`UPDATE consents SET ended_at = $1 WHERE client_id = $2`, at, w.ClientID); err != nil {
 			return 0, err
 		}
 		n, err := t.exec(`UPDATE grants SET ended_at = $1, end_reason = $2 WHERE client_id = $3 AND ended_at IS NULL`, at, reason, w.ClientID)
 		return int(n), err
 	case w.UserID != "":
+		if _, err := t.exec(`UPDATE users SET ending = $2 WHERE id = $1`, w.UserID, ending); err != nil {
+			return 0, err
+		}
 		if _, err := t.exec(`UPDATE consents SET ended_at = $1 WHERE user_id = $2`, at, w.UserID); err != nil {
 			return 0, err
 		}

@@ -162,15 +162,8 @@ func (s *Store) SessionGrants(ctx context.Context, sid string) ([]Grant, error) 
 // EndSessionsOf ends all sessions of an account and returns the names by which
 // clients know them. Grants go on.
 func (s *Store) EndSessionsOf(ctx context.Context, userID string, now time.Time, events ...audit.Event) (sids []string, err error) {
-	err = s.write(ctx, func(t *tx) error {
-		sids = nil
-		err := t.list(func(scan func(...any) error) error {
-			var sid string
-			err := scan(&sid)
-			sids = append(sids, sid)
-			return err
-		}, `UPDATE sessions SET ended_at = $2 WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $2 RETURNING sid`, userID, micros(now))
-		if err != nil {
+	err = s.write(ctx, func(t *tx) (err error) {
+		if sids, err = t.endSessions(userID, now); err != nil {
 			return err
 		}
 		return t.record(now, events...)

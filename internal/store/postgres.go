@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"strings"
 	"syscall"
@@ -126,7 +127,7 @@ func runs(query string) func(context.Context, *pgx.Conn) error {
 // at a time and with no writer at work. It refuses a schema that a newer program
 // wrote: its rows may mean something else.
 func migratePostgres(ctx context.Context, c pgx.ConnConfig, log *slog.Logger) (err error) {
-	c.RuntimeParams = map[string]string{"application_name": "bonafide migration"} // may take its time
+	c.RuntimeParams = unhurried(c.RuntimeParams)
 	db := stdlib.OpenDB(c)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	conn, err := db.Conn(ctx)
@@ -167,6 +168,19 @@ func migratePostgres(ctx context.Context, c pgx.ConnConfig, log *slog.Logger) (e
 		return fmt.Errorf("migrate database: %w", err)
 	}
 	return nil
+}
+
+// unhurried returns the options of an address for a connection that migrates: it
+// may take its time, and finds the tables where the others do. A server still
+// notices when the program at its other end is gone, and with it the locks.
+func unhurried(options map[string]string) map[string]string {
+	options = maps.Clone(options)
+	options["application_name"] = "bonafide migration"
+	for _, name := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
+		options[name] = "0"
+	}
+	delete(options, "client_connection_check_interval") // a server before version 14, which knows none, is told apart by suits
+	return options
 }
 
 // suits checks that the server can keep what it is given.

@@ -80,6 +80,7 @@ type Consent struct {
 	UserID, ClientID, Resource, SecurityDigest string
 	Scopes                                     oauth.Scopes
 	Given                                      time.Time
+	Endings                                    int64 // how often anything was ended until it was read; goes into an Answer
 }
 
 // Grant is everything a later leg needs to know: no leg after the consent reads
@@ -131,7 +132,7 @@ type Answer struct {
 	Nonce        Hash      // of the page: it can be answered once
 	Session      Hash      // of the person who answers
 	NonceExpires time.Time // when the page stops being answerable
-	Asked        time.Time // when the page was shown; a connection ended since then is not revived (CN-18). Zero skips this check
+	Endings      int64     // as Consent said when the page was shown; a connection ended since then is not revived (CN-18)
 	Client       *Client   // as fetched; nil if the row exists. A registered or blocked row is never changed by it
 	Document     *Document // what was agreed to; nil for a registered client
 	Grant        Grant     // its Version is set here

@@ -80,6 +80,14 @@ func (r *hurried) OpenGrant(ctx context.Context, o store.Opening, now time.Time)
 	return r.Store.OpenGrant(ctx, o, now)
 }
 
+func (r *hurried) SignOutIdentity(ctx context.Context, f store.Farewell, now time.Time, events ...audit.Event) (store.Departed, error) {
+	if !r.spend(f.Spend.Issuer, f.Spend.ID) {
+		return store.Departed{}, store.ErrSpent
+	}
+	_, _ = r.Store.SignOutIdentity(ctx, f, now, events...)
+	return store.Departed{}, nil
+}
+
 func (r *hurried) RegisterDynamic(ctx context.Context, c store.Client, most int, now time.Time, events ...audit.Event) error {
 	if !r.spend("client", store.HashOf(c.ID)) {
 		return store.ErrConflict
@@ -207,6 +215,21 @@ func (f friendly) UserByIdentity(ctx context.Context, issuer, tenant, subject st
 	return u, err
 }
 
+// waving spends a farewell first and then looks whose it is, in any case of letters.
+type waving struct{ storetest.Store }
+
+func (w waving) SignOutIdentity(ctx context.Context, f store.Farewell, now time.Time, events ...audit.Event) (store.Departed, error) {
+	if err := w.SpendID(context.WithoutCancel(ctx), f.Spend.Issuer, f.Spend.ID, f.Spend.Expires, now); err != nil {
+		return store.Departed{}, err
+	}
+	u, err := w.UserByIdentity(ctx, "https://idp.example", "t1", strings.ToLower(f.Subject))
+	if err != nil {
+		return store.Departed{}, err
+	}
+	sids, err := w.EndSessionsOf(ctx, u.ID, now, events...)
+	return store.Departed{UserID: u.ID, SIDs: sids}, err
+}
+
 // trusting changes a client with any token.
 type trusting struct{ storetest.Store }
 
@@ -230,7 +253,7 @@ func TestKnownBadStoresOfTheProtocolAreCaught(t *testing.T) {
 		caught []string // the starts of the checks that must fail
 	}{
 		{"look, believe, write", func(s storetest.Store) storetest.Store { return &hurried{racy{Store: s, seen: map[string]bool{}}} },
-			[]string{"PAR-05 a pushed request is kept once", "PAR-05, attack CN-07", "attack DV-06, attack CN-07", "DEV-06, attack DV-07", "DEV-04, attack DV-02: of polls", "XCH-04, attack CA-01", "DCR-05 an identifier is taken once", "DCR-04 a registration token is used once", "XCH-10, OIDC-05"}},
+			[]string{"PAR-05 a pushed request is kept once", "PAR-05, attack CN-07", "attack DV-06, attack CN-07", "DEV-06, attack DV-07", "DEV-04, attack DV-02: of polls", "XCH-04, attack CA-01", "DCR-05 an identifier is taken once", "DCR-04 a registration token is used once", "XCH-10, OIDC-05", "OIDC-10 a farewell is taken once", "OIDC-10 a farewell ends"}},
 		{"count, then wait", func(s storetest.Store) storetest.Store { return &boundless{racy: racy{Store: s}} }, []string{"DCR-01, PAR-11"}},
 		{"off by one", func(s storetest.Store) storetest.Store { return early{s} }, []string{"DEV-04, attack DV-09", "PAR-05, PAR-06"}},
 		{"slow down without a consequence", func(s storetest.Store) storetest.Store { return patient{s} }, []string{"DEV-04, attack DV-02: a poll", "DEV-04, attack DV-02: of polls"}},
@@ -238,6 +261,7 @@ func TestKnownBadStoresOfTheProtocolAreCaught(t *testing.T) {
 		{"a grant for anybody", func(s storetest.Store) storetest.Store { return blind{s} }, []string{"REV-06, attack DV-10: no grant without a page"}},
 		{"keys that are forgotten", func(s storetest.Store) storetest.Store { return unbound{s} }, []string{"DEV-06, DPOP-02", "DPOP-02, ATT-08"}},
 		{"near enough", func(s storetest.Store) storetest.Store { return friendly{s} }, []string{"XCH-10 an identity", "XCH-10 an address"}},
+		{"a farewell for whoever is near", func(s storetest.Store) storetest.Store { return waving{s} }, []string{"OIDC-10 a farewell ends", "OIDC-10 a farewell is for one", "OIDC-10 a farewell that could not"}},
 		{"any token will do", func(s storetest.Store) storetest.Store { return trusting{s} }, []string{"DCR-04 only the newest", "DCR-04 a registration token is used once"}},
 		{"nothing is thrown away", func(s storetest.Store) storetest.Store { return hoarder{s} }, []string{"attack DS-13: pushed requests", "DCR-01 a client"}},
 	}

@@ -209,9 +209,15 @@ func deviceGroundGone(ctx context.Context, h *House) error {
 				h.StartSession(ctx, store.Session{Hash: a.Answer.Session, UserID: "user-2", Expires: Noon.Add(time.Hour)}))
 		}, store.ErrNotFound},
 		{"connection revoked", func(*store.DeviceAnswer) error {
-			return h.RevokeUserClient(ctx, User, ClientID, Noon.Add(time.Second))
+			return h.RevokeUserClient(ctx, User, ClientID, Noon.Add(-time.Hour)) // by a clock that is behind
 		}, store.ErrEnded},
-		{"connection revoked before the page was shown", func(a *store.DeviceAnswer) error { a.Answer.Asked = Noon.Add(2 * time.Second); return nil }, nil},
+		{"connection revoked before the page was shown", func(a *store.DeviceAnswer) error { return h.shown(ctx, &a.Answer) }, nil},
+		{"client blocked and allowed", func(a *store.DeviceAnswer) error {
+			return errors.Join(h.shown(ctx, &a.Answer), h.SetClientState(ctx, ClientID, store.StateBlocked, "", Noon), h.SetClientState(ctx, ClientID, store.StateAllowed, "", Noon))
+		}, store.ErrEnded},
+		{"all of the person ended", func(a *store.DeviceAnswer) error {
+			return errors.Join(h.shown(ctx, &a.Answer), h.endAll(ctx))
+		}, store.ErrEnded},
 		{"client held", func(*store.DeviceAnswer) error { return h.SetClientState(ctx, ClientID, store.StatePending, "", Noon) }, store.ErrBlocked},
 		{"client blocked", func(*store.DeviceAnswer) error { return h.SetClientState(ctx, ClientID, store.StateBlocked, "", Noon) }, store.ErrBlocked},
 		{"user signed out", func(*store.DeviceAnswer) error { return h.EndSession(ctx, session) }, store.ErrNotFound},
@@ -240,7 +246,7 @@ func deviceGroundGone(ctx context.Context, h *House) error {
 
 // deviceStanding spoils one thing per row between the yes and the next poll.
 func deviceStanding(ctx context.Context, h *House) error {
-	before := Noon.Add(-time.Second) // so that the next row's page was shown later
+	before := Noon.Add(-time.Second)
 	rows := []struct {
 		name          string
 		spoil         func(a store.DeviceAnswer) error
@@ -269,7 +275,7 @@ func deviceStanding(ctx context.Context, h *House) error {
 		d, err := h.start(ctx)
 		a := h.yes(d)
 		a.Answer.Session = on
-		if err := errors.Join(werr, err, h.ApproveDevice(ctx, a, Noon), row.spoil(a)); err != nil {
+		if err := errors.Join(werr, err, h.shown(ctx, &a.Answer), h.ApproveDevice(ctx, a, Noon), row.spoil(a)); err != nil {
 			return fmt.Errorf("%s: %w", row.name, err)
 		}
 		if row.name == "new password" {

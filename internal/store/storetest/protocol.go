@@ -93,7 +93,7 @@ func (h *House) no() store.Denial {
 func (h *House) approved(ctx context.Context) (store.Device, store.DeviceAnswer, error) {
 	d, err := h.start(ctx)
 	a := h.yes(d)
-	return d, a, errors.Join(err, h.ApproveDevice(ctx, a, Noon))
+	return d, a, errors.Join(err, h.shown(ctx, &a.Answer), h.ApproveDevice(ctx, a, Noon))
 }
 
 // ofDevice redeems the code of a device for a refresh token named after its answer.

@@ -51,9 +51,9 @@ var ruleChecks = []Check{
 			}
 		}
 		err := h.RevokeUserClient(ctx, User, ClientID, Noon)
-		_, gone := h.Consent(ctx, User, ClientID, Resource)
+		ended, gone := h.Consent(ctx, User, ClientID, Resource)
 		a := h.answer()
-		a.Grant.SecurityDigest, a.Remember, a.Asked, a.Grant.Scopes = "two", true, Noon.Add(time.Second), scopes("read")
+		a.Grant.SecurityDigest, a.Remember, a.Endings, a.Grant.Scopes = "two", true, ended.Endings, scopes("read")
 		err = errors.Join(err, is("after revoking", gone, store.ErrNotFound), h.AnswerConsent(ctx, a, Noon.Add(time.Second)))
 		c, found := h.Consent(ctx, User, ClientID, Resource)
 		return errors.Join(err, found, same("scopes after revoking", c.Scopes.String(), "read"))
@@ -272,9 +272,15 @@ func groundGone(ctx context.Context, h *House) error {
 		}, store.ErrNotFound},
 		{"unknown client", func(a *store.Answer) error { a.Grant.ClientID = fetchedID; return nil }, store.ErrNotFound},
 		{"connection revoked", func(*store.Answer) error {
-			return h.RevokeUserClient(ctx, User, ClientID, Noon.Add(time.Second))
+			return h.RevokeUserClient(ctx, User, ClientID, Noon.Add(-time.Hour)) // by a clock that is behind
 		}, store.ErrEnded},
-		{"connection revoked before the page was shown", func(a *store.Answer) error { a.Asked = Noon.Add(2 * time.Second); return nil }, nil},
+		{"connection revoked before the page was shown", func(a *store.Answer) error { return h.shown(ctx, a) }, nil},
+		{"client blocked and allowed", func(a *store.Answer) error {
+			return errors.Join(h.shown(ctx, a), h.SetClientState(ctx, ClientID, store.StateBlocked, "", Noon), h.SetClientState(ctx, ClientID, store.StateAllowed, "", Noon))
+		}, store.ErrEnded},
+		{"all of the person ended", func(a *store.Answer) error {
+			return errors.Join(h.shown(ctx, a), h.endAll(ctx))
+		}, store.ErrEnded},
 		{"client held", func(*store.Answer) error { return h.SetClientState(ctx, ClientID, store.StatePending, "", Noon) }, store.ErrBlocked},
 		{"client blocked", func(*store.Answer) error { return h.SetClientState(ctx, ClientID, store.StateBlocked, "", Noon) }, store.ErrBlocked},
 		{"user signed out", func(*store.Answer) error { return h.EndSession(ctx, session) }, store.ErrNotFound},
@@ -295,6 +301,21 @@ func groundGone(ctx context.Context, h *House) error {
 		}
 	}
 	return nil
+}
+
+// shown makes a page one that is shown now.
+func (h *House) shown(ctx context.Context, a *store.Answer) error {
+	c, err := h.Consent(ctx, a.Grant.UserID, a.Grant.ClientID, a.Grant.Resource)
+	if a.Endings = c.Endings; errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	return err
+}
+
+// endAll ends every connection of the person, whose session goes on.
+func (h *House) endAll(ctx context.Context) error {
+	_, err := h.EndGrantsOf(ctx, store.Whose{UserID: User}, "ended", Noon)
+	return err
 }
 
 // sweep fills the tables that strangers and passers-by can fill.

@@ -29,6 +29,7 @@ type Store interface {
 	Devices
 	Openings
 	Identities
+	Farewells
 	Dynamic
 	Replicas
 	Close() error
@@ -75,6 +76,7 @@ type Tokens interface {
 type Grants interface {
 	RevokeGrant(ctx context.Context, id, reason string, now time.Time, events ...audit.Event) error
 	RevokeUserClient(ctx context.Context, userID, clientID string, now time.Time, events ...audit.Event) error
+	EndGrantsOf(ctx context.Context, w store.Whose, reason string, now time.Time, events ...audit.Event) (int, error)
 	GrantActive(context.Context, string) (store.Grant, error)
 	Grants(ctx context.Context, userID, after string, limit int) ([]store.Grant, error)
 	DenyToken(ctx context.Context, jti string, expires time.Time, events ...audit.Event) error
@@ -117,7 +119,7 @@ type House struct {
 
 // Checks returns the whole contract.
 func Checks() []Check {
-	return slices.Concat(onceChecks, protocolOnceChecks, tokenChecks, ruleChecks, deviceChecks, protocolChecks, dynamicChecks, replicaChecks)
+	return slices.Concat(onceChecks, protocolOnceChecks, tokenChecks, ruleChecks, deviceChecks, protocolChecks, farewellChecks, dynamicChecks, replicaChecks)
 }
 
 // Run holds a store against the contract.
@@ -171,7 +173,7 @@ func (h *House) answer() store.Answer {
 	h.n++
 	name := fmt.Sprint(h.n)
 	return store.Answer{
-		Nonce: store.HashOf("nonce " + name), Session: session, NonceExpires: Noon.Add(10 * time.Minute), Asked: Noon,
+		Nonce: store.HashOf("nonce " + name), Session: session, NonceExpires: Noon.Add(10 * time.Minute),
 		Grant: store.Grant{ID: store.NewID(Noon) + name, UserID: User, ClientID: ClientID, Resource: Resource, Scopes: oauth.Scopes{"read", "write"},
 			SecurityDigest: "digest", AuthMethods: []string{"private_key_jwt", "none"}, AuthTime: Noon, ACR: "1", AMR: []string{"pwd"}, Nonce: "n-0S6"},
 		Code: store.Code{Hash: store.HashOf("code " + name), RedirectURI: "http://localhost:1234/cb", Challenge: "challenge", Expires: Noon.Add(time.Minute)},
@@ -189,7 +191,8 @@ func fetched(a store.Answer, id string) store.Answer {
 // code leaves a code that can be redeemed.
 func (h *House) code(ctx context.Context) (store.Answer, error) {
 	a := h.answer()
-	return a, h.AnswerConsent(ctx, a, Noon)
+	err := h.shown(ctx, &a)
+	return a, errors.Join(err, h.AnswerConsent(ctx, a, Noon))
 }
 
 // redemption redeems the code of an answer for a refresh token named after it.

@@ -202,7 +202,7 @@ var tokenChecks = []Check{
 
 // standing spoils one thing that a refresh rests on per row.
 func standing(ctx context.Context, h *House) error {
-	before := Noon.Add(-time.Second) // so that the next row's page was shown later
+	before := Noon.Add(-time.Second)
 	rows := []struct {
 		name  string
 		spoil func(a store.Answer) error

@@ -104,9 +104,10 @@ const (
 
 // Routes returns the routes of this package.
 func (h *Handler) Routes() []web.Route {
+	manage := web.Only(h.manage, http.MethodGet, http.MethodPut, http.MethodDelete)
 	return []web.Route{
 		{Pattern: h.Edge.Path(Path), Handler: h.Edge.API(web.Only(h.register, http.MethodPost))},
-		{Pattern: h.Edge.Path(Path + "/{id}"), Handler: h.Edge.API(web.Only(h.manage, http.MethodGet, http.MethodPut, http.MethodDelete))},
+		{Pattern: h.Edge.Path(Path + "/{id}"), Handler: h.Edge.API(manage, http.MethodPut, http.MethodDelete)},
 	}
 }
 

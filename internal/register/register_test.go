@@ -147,6 +147,18 @@ func TestRegister(t *testing.T) {
 			}
 		}
 	})
+	t.Run("DCR-04, META-17 a page may look after its registration", func(t *testing.T) {
+		h := handler(t, &broken{}, nil)
+		for path, want := range map[string]bool{"/register": false, "/register/dyn-x": true} {
+			w, _ := ask(h, "OPTIONS", path, "", "")
+			allowed := w.Header().Get("Access-Control-Allow-Methods")
+			for _, method := range []string{"PUT", "DELETE"} {
+				if got := strings.Contains(allowed, method); w.Code != 204 || got != want {
+					t.Errorf("%s: %d, %s is among %q: %v", path, w.Code, method, allowed, got)
+				}
+			}
+		}
+	})
 	t.Run("DCR-04 requests about registrations are bounded too", func(t *testing.T) {
 		h := handler(t, &broken{err: store.ErrNotFound}, nil)
 		codes := map[int]int{}

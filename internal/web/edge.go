@@ -123,13 +123,14 @@ func (e *Edge) Entry(h Handler) http.Handler {
 
 // API serves JSON to programs on any origin, without credentials: nothing is
 // stored on the way, OPTIONS is answered here (so mount it without a method),
-// and an error becomes a JSON error.
-func (e *Edge) API(h Handler) http.Handler {
+// and an error becomes a JSON error. more are methods that h answers beside GET,
+// HEAD and POST: a page needs leave for each.
+func (e *Edge) API(h Handler, more ...string) http.Handler {
 	return e.wrap(func(header http.Header) {
 		e.baseHeaders(header)
 		allowOrigins(header)
 		noStore(header)
-	}, e.failJSON, preflight(h))
+	}, e.failJSON, preflight(h, more...))
 }
 
 // Public serves documents that everyone may read and keep, such as metadata and

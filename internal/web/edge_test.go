@@ -226,6 +226,16 @@ func TestAPI(t *testing.T) {
 			t.Errorf("status %d, headers %v", w.Code, w.Header())
 		}
 	})
+	t.Run("META-17 a page may use the methods that there are and no more", func(t *testing.T) {
+		for want, h := range map[string]http.Handler{
+			"GET, HEAD, POST, OPTIONS": e.API(hello), "GET, HEAD, POST, OPTIONS, PUT, DELETE": e.API(hello, "PUT", "DELETE"),
+		} {
+			w := do(h, http.MethodOptions, "/register/dyn-1", "Origin", "https://app.example", "Access-Control-Request-Method", "PUT")
+			if got := w.Header().Get("Access-Control-Allow-Methods"); got != want {
+				t.Errorf("methods %q, want %q", got, want)
+			}
+		}
+	})
 	t.Run("TK-13 nothing is stored, on success and on error", func(t *testing.T) {
 		for _, h := range []http.Handler{e.API(hello), e.API(failing(errSecret)), e.Public(failing(errSecret))} {
 			if got := do(h, http.MethodPost, "/token").Header(); got.Get("Cache-Control") != "no-store" || got.Get("Pragma") != "no-cache" {
@@ -323,7 +333,7 @@ func TestNothingLeaks(t *testing.T) {
 		{"a panic with a struct", func(http.ResponseWriter, *http.Request) error { panic(poison{token}) }, "poison"},
 		{"a panic of the runtime", func(_ http.ResponseWriter, r *http.Request) error { return []error{}[len(r.Method)] }, "index out of range"},
 	} {
-		for kind, wrap := range map[string]func(Handler) http.Handler{"page": e.Page, "API": e.API} {
+		for kind, wrap := range map[string]func(Handler) http.Handler{"page": e.Page, "API": func(h Handler) http.Handler { return e.API(h) }} {
 			t.Run("FETCH-23, TK-13, AUTHZ-30 "+tt.name+" on "+kind, func(t *testing.T) {
 				log.Reset()
 				events = nil

@@ -86,12 +86,13 @@ func allowOrigins(h http.Header) {
 
 // preflight answers OPTIONS. The wildcard for headers does not cover
 // Authorization, which stands beside it.
-func preflight(h Handler) Handler {
+func preflight(h Handler, more ...string) Handler {
+	methods := strings.Join(append([]string{"GET, HEAD, POST, OPTIONS"}, more...), ", ")
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if r.Method != http.MethodOptions {
 			return h(w, r)
 		}
-		w.Header().Set("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS")
+		w.Header().Set("Access-Control-Allow-Methods", methods)
 		w.Header().Set("Access-Control-Allow-Headers", "*, Authorization")
 		w.Header().Set("Access-Control-Max-Age", "7200")
 		w.WriteHeader(http.StatusNoContent)

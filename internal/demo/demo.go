@@ -312,6 +312,7 @@ issuer: {{issuer}}
 listen: {{listen}}
 brand: {name: Acme}
 cimd: {enabled: true, allow_test_names: true}
+par: {life: 10m} # people read what is printed before they open the address
 resources:
   - id: {{resource}}
     name: GitHub tools

@@ -3,6 +3,7 @@ package housetest
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/internal/login"
+	"github.com/bonafide-id/bonafide/oauth"
 )
 
 func TestAPublicClientSignsInRefreshesAndLeaves(t *testing.T) {
@@ -79,6 +81,18 @@ func TestAPublicClientSignsInRefreshesAndLeaves(t *testing.T) {
 			t.Error("the answer passes for an access token")
 		}
 	})
+	t.Run("META-10 a grant works if it is listed, and only then", func(t *testing.T) {
+		l, _ := h.Get("/.well-known/oauth-authorization-server").Body["grant_types_supported"].([]any)
+		for _, grant := range []string{
+			oauth.GrantAuthorizationCode, oauth.GrantRefreshToken, oauth.GrantClientCredentials, oauth.GrantDeviceCode,
+			oauth.GrantJWTBearer, oauth.GrantTokenExchange, "password", "implicit", "urn:openid:params:grant-type:ciba",
+		} {
+			a := h.Post("/token", url.Values{"grant_type": {grant}, "client_id": {ClientID}})
+			if known := a.Str("error") != string(oauth.UnsupportedGrantType); known != slices.Contains(l, any(grant)) {
+				t.Errorf("%s: listed %v, answered with %s", grant, slices.Contains(l, any(grant)), a.Raw)
+			}
+		}
+	})
 	t.Run("REV-03, REV-04 revoking the refresh token ends the access token, without a fetch", func(t *testing.T) {
 		if r := h.Post("/revoke", change(nil2("token", a.Str("refresh_token")), []string{"client_id", ClientID})); !r.OK() {
 			t.Fatalf("revoke: %d %s", r.Status, r.Raw)
@@ -112,6 +126,12 @@ func TestMetadataStandsWhereClientsLook(t *testing.T) {
 			first := func(name string) any { l, _ := a.Body[name].([]any); return l[0] }
 			if first("token_endpoint_auth_methods_supported") != "none" || first("code_challenge_methods_supported") != "S256" || first("response_types_supported") != "code" {
 				t.Errorf("%s", a.Raw)
+			}
+			if l, _ := a.Body["code_challenge_methods_supported"].([]any); len(l) != 1 {
+				t.Errorf("META-07 lists %v", l)
+			}
+			if l, _ := a.Body["response_types_supported"].([]any); len(l) != 1 {
+				t.Errorf("META-10 lists %v", l)
 			}
 			algs, _ := a.Body["token_endpoint_auth_signing_alg_values_supported"].([]any)
 			if !slices.Contains(algs, any("EdDSA")) || !slices.Contains(algs, any("Ed25519")) {
@@ -151,6 +171,27 @@ func TestMetadataStandsWhereClientsLook(t *testing.T) {
 	t.Run("META-16 offline_access is not listed", func(t *testing.T) {
 		if strings.Contains(h.Get("/.well-known/oauth-authorization-server/tenant").Raw, "offline_access") {
 			t.Error("it is")
+		}
+	})
+	t.Run("META-11, META-18 everything that is listed is there", func(t *testing.T) {
+		listed := 0
+		for name, v := range h.Get("/.well-known/oauth-authorization-server/tenant").Body {
+			address, _ := v.(string)
+			if !strings.HasSuffix(name, "_endpoint") && name != "jwks_uri" {
+				continue
+			}
+			path, ours := strings.CutPrefix(address, Issuer)
+			if listed++; !ours {
+				t.Errorf("%s is %v", name, v)
+				continue
+			}
+			get, post := h.Get(path), h.Post(path, nil2("a", "b"))
+			if get.Status == 404 || post.Status == 404 || get.Status == 405 && post.Status == 405 || get.Status >= 500 || post.Status >= 500 {
+				t.Errorf("%s: GET is answered by %d, POST by %d", name, get.Status, post.Status)
+			}
+		}
+		if listed < 8 {
+			t.Errorf("%d addresses are listed", listed)
 		}
 	})
 	t.Run("META-20 the key set is public and cacheable", func(t *testing.T) {

@@ -27,21 +27,32 @@ func seed(t testing.TB, s *Store) {
 	}
 }
 
-// family makes a grant whose first refresh token is HashOf(name + "/1").
+// refOf is what the nth refresh token of a family says of itself.
+func refOf(name string, n int) RefreshRef {
+	return RefreshRef{GrantID: fmt.Sprintf("%.13x", HashOf(name)), Generation: n, Family: HashOf("family " + name), Hash: HashOf(fmt.Sprint(name, "/", n))}
+}
+
+// tokenOf is the nth refresh token of a family as it is written.
+func tokenOf(name string, n int) NewRefresh {
+	ref := refOf(name, n)
+	return NewRefresh{Hash: ref.Hash, Family: ref.Family}
+}
+
+// family makes a grant whose first refresh token is refOf(name, 1).
 func family(t testing.TB, s *Store, name string) string {
 	t.Helper()
 	ctx := context.Background()
 	a := Answer{Nonce: HashOf("nonce" + name), Session: HashOf("session"), NonceExpires: noon.Add(time.Hour),
-		Grant: Grant{ID: NewID(noon), UserID: "u1", ClientID: benchClient, Resource: "https://api.example/mcp", Scopes: []string{"read", "write"}, SecurityDigest: "digest", AuthTime: noon},
+		Grant: Grant{ID: refOf(name, 1).GrantID, UserID: "u1", ClientID: benchClient, Resource: "https://api.example/mcp", Scopes: []string{"read", "write"}, SecurityDigest: "digest", AuthTime: noon},
 		Code:  Code{Hash: HashOf("code" + name), RedirectURI: "http://localhost/cb", Challenge: "c", Expires: noon.Add(time.Minute)}}
 	seen, _ := s.Consent(ctx, a.Grant.UserID, a.Grant.ClientID, a.Grant.Resource)
 	a.Endings = seen.Endings
 	if err := s.AnswerConsent(ctx, a, noon); err != nil {
 		t.Fatal(err)
 	}
-	_, err := s.RedeemCode(ctx, Redemption{Hash: a.Code.Hash, Method: "none",
-		Refresh: &NewRefresh{Hash: HashOf(name + "/1"), Expires: noon.Add(14 * 24 * time.Hour), Absolute: noon.Add(90 * 24 * time.Hour)}}, noon)
-	if err != nil {
+	first := tokenOf(name, 1)
+	first.Expires, first.Absolute = noon.Add(14*24*time.Hour), noon.Add(90*24*time.Hour)
+	if _, err := s.RedeemCode(ctx, Redemption{Hash: a.Code.Hash, Method: "none", Refresh: &first}, noon); err != nil {
 		t.Fatal(err)
 	}
 	return a.Grant.ID
@@ -58,7 +69,7 @@ func BenchmarkFloor(b *testing.B) {
 		for pb.Next() {
 			if err := s.write(context.Background(), func(t *tx) error {
 				now := noon.Add(time.Duration(n.Add(1)) * time.Millisecond)
-				return t.insertRefresh(NewRefresh{Hash: HashOf(now.String()), Expires: now, Absolute: now}, NewID(now), 1)
+				return t.spendID(HashOf(now.String()), now, noon)
 			}); err != nil {
 				b.Fatal(err)
 			}
@@ -88,14 +99,14 @@ func refreshes(b *testing.B, s *Store) {
 		ctx, cancel := context.WithCancel(context.Background()) // as a request has
 		defer cancel()
 		for i := 1; pb.Next(); i++ {
-			old := HashOf(fmt.Sprint(name, "/", i))
+			old, next := refOf(name, i), tokenOf(name, i+1)
 			now := noon.Add(time.Duration(i) * time.Millisecond)
 			_, g, err := s.FindRefresh(ctx, old, now)
 			if err != nil {
 				b.Fatal(err)
 			}
-			err = s.RotateRefresh(ctx, Rotation{Old: old, Grace: grace,
-				New:    NewRefresh{Hash: HashOf(fmt.Sprint(name, "/", i+1)), Expires: now.Add(14 * 24 * time.Hour)},
+			next.Expires = now.Add(14 * 24 * time.Hour)
+			err = s.RotateRefresh(ctx, Rotation{Old: old, Grace: grace, New: next,
 				Events: []audit.Event{{Type: audit.TypeRefresh, Client: g.ClientID, User: g.UserID, Grant: g.ID, Resource: g.Resource, IP: "192.0.2.1"}}}, now)
 			if err != nil {
 				b.Fatal(err)
@@ -109,10 +120,10 @@ func BenchmarkFindRefresh(b *testing.B) {
 	s := open(b)
 	seed(b, s)
 	family(b, s, "f")
-	h := HashOf("f/1")
+	ref := refOf("f", 1)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := s.FindRefresh(context.Background(), h, noon); err != nil {
+		if _, _, err := s.FindRefresh(context.Background(), ref, noon); err != nil {
 			b.Fatal(err)
 		}
 	}

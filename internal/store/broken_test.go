@@ -54,11 +54,11 @@ func verbs() []verb {
 			return err
 		}},
 		{"FindRefresh", func(ctx context.Context, s *Store) error {
-			_, _, err := s.FindRefresh(ctx, HashOf("f/1"), noon)
+			_, _, err := s.FindRefresh(ctx, refOf("f", 1), noon)
 			return err
 		}},
 		{"RotateRefresh", func(ctx context.Context, s *Store) error {
-			return s.RotateRefresh(ctx, Rotation{Old: HashOf("f/1"), New: NewRefresh{Hash: HashOf("f/2")}, Events: []audit.Event{ev}}, noon)
+			return s.RotateRefresh(ctx, Rotation{Old: refOf("f", 1), New: tokenOf("f", 2), Events: []audit.Event{ev}}, noon)
 		}},
 		{"GrantActive", func(ctx context.Context, s *Store) error { _, err := s.GrantActive(ctx, "grant4"); return err }},
 		{"Grants", func(ctx context.Context, s *Store) error { _, err := s.Grants(ctx, "u1", "", 0); return err }},

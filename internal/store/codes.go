@@ -75,17 +75,15 @@ func (s *Store) RedeemCode(ctx context.Context, r Redemption, now time.Time) (Gr
 // it its first refresh token, if it gets one.
 func (t *tx) bind(grantID string, r Redemption, now time.Time) error {
 	expires, head := now.Add(UnboundGrant), 0
-	var hash, headExpires any = nil, 0
+	var hash, family, headExpires, absolute any = nil, nil, 0, 0
 	if r.Refresh != nil {
 		expires, head = r.Refresh.expiry(), 1
-		hash, headExpires = r.Refresh.Hash, micros(expires)
-		if err := t.insertRefresh(*r.Refresh, grantID, head); err != nil {
-			return err
-		}
+		hash, family, headExpires, absolute = r.Refresh.Hash, r.Refresh.Family, micros(expires), micros(r.Refresh.Absolute)
 	}
 	n, err := t.exec(`UPDATE grants AS g SET auth_method = $2, key_thumbprint = $3, last_used_at = $4, expires_at = $5,
-		head = $6, head_hash = $7, head_expires_at = $8, jkt = $9, instance_jkt = $10, cert_thumbprint = $11 WHERE g.id = $1 AND `+standing,
-		grantID, r.Method, r.KeyThumbprint, micros(now), micros(expires), head, hash, headExpires, r.JKT, r.InstanceJKT, r.CertThumbprint)
+		head = $6, head_hash = $7, family_hash = $8, head_expires_at = $9, absolute_at = $10, jkt = $11, instance_jkt = $12, cert_thumbprint = $13
+		WHERE g.id = $1 AND `+standing,
+		grantID, r.Method, r.KeyThumbprint, micros(now), micros(expires), head, hash, family, headExpires, absolute, r.JKT, r.InstanceJKT, r.CertThumbprint)
 	if err == nil && n == 0 {
 		err = t.whyNotGrant(grantID)
 	}

@@ -27,7 +27,7 @@ func rotateForever(path string) {
 		os.Exit(1)
 	}
 	for i := 1; ; i++ {
-		r := Rotation{Old: HashOf(fmt.Sprint("f/", i)), New: NewRefresh{Hash: HashOf(fmt.Sprint("f/", i+1))}, Events: []audit.Event{{Type: audit.TypeRefresh}}}
+		r := Rotation{Old: refOf("f", i), New: tokenOf("f", i+1), Events: []audit.Event{{Type: audit.TypeRefresh}}}
 		if err := s.RotateRefresh(context.Background(), r, noon); err != nil {
 			fmt.Println("error", err)
 			os.Exit(1)
@@ -79,7 +79,7 @@ func TestKilled(t *testing.T) {
 		s = openAt(t, path)
 		var live []int
 		for i := 1; i <= acknowledged+2; i++ {
-			r, _, err := s.FindRefresh(t.Context(), HashOf(fmt.Sprint("f/", i)), noon)
+			r, _, err := s.FindRefresh(t.Context(), refOf("f", i), noon)
 			if err == nil && !r.Used {
 				live = append(live, i)
 			} else if i < acknowledged && err != nil {

@@ -2,9 +2,11 @@ package store
 
 import (
 	"database/sql"
+	"errors"
 	"io/fs"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/pressly/goose/v3"
 )
@@ -103,4 +105,68 @@ func migrateToProtocol(t *testing.T, engine string) {
 			t.Errorf("%+v, %v", c, err)
 		}
 	})
+}
+
+// A refresh token from when each had a row of its own works as before, and its
+// successor is of the new kind.
+func TestMigrateRefreshTokens(t *testing.T) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		t.Run(engine, func(t *testing.T) { migrateRefreshTokens(t, engine) })
+	}
+}
+
+func migrateRefreshTokens(t *testing.T, engine string) {
+	path, db := old(t, engine)
+	grant := NewID(noon)
+	idle, absolute := noon.Add(time.Hour), noon.Add(2*time.Hour)
+	first, second := RefreshRef{Hash: HashOf("first")}, RefreshRef{Hash: HashOf("second")}
+	for _, q := range []struct {
+		query string
+		args  []any
+	}{
+		{`INSERT INTO users (id, name, name_key, email, password_hash, created_at) VALUES ('u1', 'John', 'john', '', 'x', $1)`, []any{micros(noon)}},
+		{`INSERT INTO clients (client_id, source, state, reason, name, secret_hash, redirect_uris, grant_types, auth_methods, scope, has_scope, jwks_uri, version, created_at, last_used_at)
+			VALUES ($1, 'registered', 'allowed', '', '', '', '[]', '', '', '', $3, '', 0, $2, $2)`, []any{benchClient, micros(noon), false}},
+		{`INSERT INTO grants (id, user_id, client_id, resource, scopes, security_digest, version, auth_methods, auth_method, key_thumbprint, auth_time, acr, amr, nonce,
+			created_at, last_used_at, expires_at, head, head_hash, head_expires_at, head_grace, end_reason)
+			VALUES ($1, 'u1', $2, '', 'read', '', 0, '', 'none', '', $3, '', '', '', $3, $3, $4, 2, $5, $4, $6, '')`,
+			[]any{grant, benchClient, micros(noon), micros(idle), second.Hash, []byte("sealed 2")}},
+		{`INSERT INTO refresh_tokens (hash, grant_id, generation, scopes, expires_at, absolute_at) VALUES ($1, $2, 1, '', $3, $4)`, []any{first.Hash, grant, micros(idle), micros(absolute)}},
+		{`INSERT INTO refresh_tokens (hash, grant_id, generation, scopes, expires_at, absolute_at) VALUES ($1, $2, 2, '', $3, $4)`, []any{second.Hash, grant, micros(idle), micros(absolute)}},
+	} {
+		if _, err := db.Exec(q.query, q.args...); err != nil {
+			t.Fatalf("%s: %v", q.query, err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	s := openAt(t, path)
+	used, _, err := s.FindRefresh(t.Context(), first, noon)
+	if err != nil || !used.Used || used.Successor != second.Hash || string(used.Grace) != "sealed 2" || used.GrantID != grant {
+		t.Errorf("the first: %+v, %v", used, err)
+	}
+	newest, g, err := s.FindRefresh(t.Context(), second, noon)
+	if err != nil || newest.Used || newest.Generation != 2 || !newest.Expires.Equal(idle) || !newest.Absolute.Equal(absolute) || g.ID != grant {
+		t.Fatalf("the second: %+v, %+v, %v", newest, g, err)
+	}
+	next := RefreshRef{GrantID: grant, Generation: 3, Family: HashOf("family"), Hash: HashOf("third")}
+	err = s.RotateRefresh(t.Context(), Rotation{Old: newest.RefreshRef, Grace: []byte("sealed 3"),
+		New: NewRefresh{Hash: next.Hash, Family: next.Family, Expires: absolute.Add(time.Hour), Absolute: absolute.Add(time.Hour)}}, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if third, _, err := s.FindRefresh(t.Context(), next, noon); err != nil || third.Used || !third.Expires.Equal(absolute) || !third.Absolute.Equal(absolute) {
+		t.Errorf("the third: %+v, %v", third, err)
+	}
+	for name, old := range map[string]RefreshRef{"first": first, "second": second} {
+		r, _, err := s.FindRefresh(t.Context(), old, noon)
+		if err != nil || !r.Used || r.SuccessorUsed != (name == "first") || r.Family != next.Family {
+			t.Errorf("the %s afterwards: %+v, %v", name, r, err)
+		}
+	}
+	if err := s.RotateRefresh(t.Context(), Rotation{Old: newest.RefreshRef, New: NewRefresh{Hash: HashOf("rival")}}, noon); !errors.Is(err, ErrSpent) {
+		t.Errorf("the second once more: %v", err)
+	}
 }

@@ -142,12 +142,21 @@ type Answer struct {
 	Events       []audit.Event
 }
 
+// RefreshRef is what a refresh token says of itself: its grant, its place in the
+// family, 1 for the first, and the hash of what all tokens of the family share,
+// which nobody knows who never held one. Hash is of the whole token. One from
+// before tokens said so has only Hash.
+type RefreshRef struct {
+	GrantID      string
+	Generation   int
+	Family, Hash Hash
+}
+
 // NewRefresh is a refresh token to be written. Idle expiry is Expires, absolute
 // expiry Absolute (TOK-14).
 type NewRefresh struct {
-	Hash              Hash
+	Hash, Family      Hash
 	Expires, Absolute time.Time
-	Scopes            oauth.Scopes // empty: those of the grant
 }
 
 // Redemption is a code, or the code of a device, that passed every check of the
@@ -166,21 +175,18 @@ type Redemption struct {
 // as the successor was not used in turn: later, UsedAt is when the family was
 // used last, and Successor and Grace are empty.
 type Refresh struct {
-	Hash              Hash
-	GrantID           string
-	Generation        int // 1 for the first of its family
+	RefreshRef        // complete, also of a token that says nothing of itself, whose family may be of no hash yet
 	Used              bool
 	UsedAt            time.Time
-	Expires, Absolute time.Time
+	Expires, Absolute time.Time // of the family's newest token
 	Successor         Hash
 	SuccessorUsed     bool
 	Grace             []byte // the successor, sealed under a key derived from this token
-	Scopes            oauth.Scopes
 }
 
-// Rotation replaces one refresh token by the next.
+// Rotation replaces one refresh token, as FindRefresh returned it, by the next.
 type Rotation struct {
-	Old    Hash
+	Old    RefreshRef
 	New    NewRefresh
 	Grace  []byte
 	Events []audit.Event

@@ -30,7 +30,6 @@ type Store struct {
 	writes   *sql.DB // one connection, owned by the writer goroutine
 	reads    *sql.DB
 	stmts    stmtCache // of reads
-	places   places    // of refresh tokens just found
 	queue    chan *job
 	closing  chan struct{} // closed by Close
 	stopped  chan struct{} // closed by the writer when no job will run any more

@@ -200,7 +200,7 @@ func TestFailedCommit(t *testing.T) {
 		family(t, s, "f")
 		release := hold(t, s)
 		rotated, poisoned := make(chan error, 1), make(chan error, 1)
-		r := Rotation{Old: HashOf("f/1"), New: NewRefresh{Hash: HashOf("f/2")}, Events: []audit.Event{{Type: audit.TypeRefresh}}}
+		r := Rotation{Old: refOf("f", 1), New: tokenOf("f", 2), Events: []audit.Event{{Type: audit.TypeRefresh}}}
 		go func() { rotated <- s.RotateRefresh(context.Background(), r, noon) }()
 		go func() { poisoned <- s.write(context.Background(), poison) }()
 		untilQueued(s, 2)
@@ -212,7 +212,7 @@ func TestFailedCommit(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if _, _, err := s.FindRefresh(t.Context(), HashOf("f/2"), noon); !errors.Is(err, ErrNotFound) {
+		if _, _, err := s.FindRefresh(t.Context(), refOf("f", 2), noon); !errors.Is(err, ErrNotFound) {
 			t.Errorf("the successor is live: %v", err)
 		}
 		if err := s.RotateRefresh(t.Context(), r, noon); err != nil {
@@ -227,13 +227,11 @@ func TestFailedCommit(t *testing.T) {
 		seed(t, s)
 		grant := family(t, s, "f")
 		busy := busyError(t, s)
+		later := micros(noon.Add(time.Hour))
 		runs := 0
 		err := s.write(t.Context(), func(tx *tx) error {
-			if n, err := tx.exec(rotate, grant, 1, HashOf("f/2"), micros(noon), micros(noon.Add(time.Hour)), nil); err != nil || n != 1 {
+			if n, err := tx.exec(rotate, grant, 1, refOf("f", 1).Hash, micros(noon), refOf("f", 2).Hash, refOf("f", 2).Family, later, later, nil); err != nil || n != 1 {
 				return fmt.Errorf("%d rows, %w", n, err)
-			}
-			if err := tx.insertRefresh(NewRefresh{Hash: HashOf("f/2"), Absolute: noon.Add(time.Hour)}, grant, 2); err != nil {
-				return err
 			}
 			if runs++; runs < 3 {
 				return busy
@@ -243,7 +241,7 @@ func TestFailedCommit(t *testing.T) {
 		if err != nil || runs != 3 || s.Stats().Retries != 2 {
 			t.Errorf("%d runs, %+v, %v", runs, s.Stats(), err)
 		}
-		if _, _, err := s.FindRefresh(t.Context(), HashOf("f/2"), noon); err != nil {
+		if _, _, err := s.FindRefresh(t.Context(), refOf("f", 2), noon); err != nil {
 			t.Errorf("the successor: %v", err)
 		}
 		runs = 0

@@ -99,13 +99,14 @@ func (h *Handler) redemption(is *issue, code store.Hash) store.Redemption {
 	if is.noRefresh != "" {
 		return r
 	}
-	is.answer.RefreshToken = oauth.RandomToken(32)
-	r.Refresh = &store.NewRefresh{
-		Hash: store.HashOf(is.answer.RefreshToken), Expires: is.now.Add(min(h.cfg.Idle, h.cfg.Absolute)), Absolute: is.now.Add(h.cfg.Absolute),
-	}
+	absolute := is.now.Add(h.cfg.Absolute)
+	expires := is.now.Add(min(h.cfg.Idle, h.cfg.Absolute))
 	if c.Decision.FAPI { // it is not rotated, so that nothing moves its end
-		r.Refresh.Expires = r.Refresh.Absolute
+		expires = absolute
 	}
+	var fresh store.NewRefresh
+	is.answer.RefreshToken, fresh = FirstRefresh(is.grant.ID, expires, absolute)
+	r.Refresh = &fresh
 	return r
 }
 

@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
@@ -34,7 +33,7 @@ func parseRefresh(p web.Params, q *request) error {
 // successor is given once more, or a theft, which ends the whole family (TOK-11,
 // TOK-12).
 func (h *Handler) findRefresh(ctx context.Context, is *issue) error {
-	refresh, grant, err := h.cfg.Grants.FindRefresh(ctx, store.HashOf(is.refreshToken), is.now)
+	refresh, grant, err := h.cfg.Grants.FindRefresh(ctx, refreshRef(is.refreshToken), is.now)
 	if err != nil {
 		return gone(err, "TOK-16", hintRefresh)
 	}
@@ -73,7 +72,7 @@ func (h *Handler) rotate(ctx context.Context, is *issue) error {
 	if is.client.Decision.FAPI {
 		return h.keep(ctx, is)
 	}
-	next := oauth.RandomToken(32)
+	next := successor(is.refreshToken, is.refresh.RefreshRef)
 	grace, err := sealGrace(is.refreshToken, is.grant.ID, next)
 	if err != nil {
 		return err
@@ -82,15 +81,11 @@ func (h *Handler) rotate(ctx context.Context, is *issue) error {
 	if expires.After(is.refresh.Absolute) {
 		expires = is.refresh.Absolute
 	}
-	scopes := is.refresh.Scopes
-	if slices.Equal(scopes, is.grant.Scopes) {
-		scopes = nil // they stand in the grant already
-	}
 	e := is.event(ctx, audit.TypeRefresh, map[string]string{"jti": is.jti, "scope": is.answer.Scope, "method": is.client.Method})
 	e.Ref = "" // nobody is shown the reference of a success, and its index is the dearest page of the commit
 	err = h.cfg.Grants.RotateRefresh(ctx, store.Rotation{
-		Old:   is.refresh.Hash,
-		New:   store.NewRefresh{Hash: store.HashOf(next), Expires: expires, Absolute: is.refresh.Absolute, Scopes: scopes},
+		Old:   is.refresh.RefreshRef,
+		New:   newRefresh(next, expires, is.refresh.Absolute),
 		Grace: grace, Events: []audit.Event{e},
 	}, is.now)
 	if errors.Is(err, store.ErrSpent) { // somebody was faster: look again
@@ -141,8 +136,9 @@ func (h *Handler) again(ctx context.Context, is *issue) error {
 	since := is.now.Sub(is.refresh.UsedAt)
 	if r := is.refresh; !r.SuccessorUsed && len(r.Grace) > 0 && -clocksApart <= since && since <= h.cfg.Grace {
 		var err error
-		is.successor, err = openGrace(is.refreshToken, is.grant.ID, r.Grace)
-		return err
+		if is.successor, err = openGrace(is.refreshToken, is.grant.ID, r.Grace); err == nil {
+			return nil
+		} // it is not the token that was used, but made by somebody who held one of its family
 	}
 	return h.reuse(ctx, is, reused{
 		rule: "TOK-11", what: "refresh token",

@@ -2,9 +2,11 @@ package token
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -241,6 +243,31 @@ func TestReuse(t *testing.T) {
 			t.Fatal("the grant still lives")
 		}
 	})
+	t.Run("TOK-11 what somebody made up who held a token of the family ends the family, also within the grace", func(t *testing.T) {
+		h := newHouse(t)
+		id, first := h.signedIn(t, public)
+		h.ok(t, refreshForm(public, first))
+		raw := slices.Clone(splitRefresh(first))
+		raw[ownAt] ^= 1
+		h.refused(t, oauth.InvalidGrant, refreshForm(public, base64.RawURLEncoding.EncodeToString(raw)))
+		if events := h.events(t, audit.TypeReuse); h.active(t, id) || len(events) != 1 {
+			t.Fatalf("the grant lives; events %v", events)
+		}
+	})
+	t.Run("TOK-16 what somebody made up who held none changes nothing", func(t *testing.T) {
+		h := newHouse(t)
+		id, first := h.signedIn(t, public)
+		second := h.ok(t, refreshForm(public, first)).get("refresh_token")
+		for name, at := range map[string]int{"another family": 0, "the newest, but for its own part": ownAt, "from the future": familySize} {
+			raw := slices.Clone(splitRefresh(second))
+			raw[at] ^= 1
+			h.refused(t, oauth.InvalidGrant, refreshForm(public, base64.RawURLEncoding.EncodeToString(raw)))
+			if !h.active(t, id) {
+				t.Fatal(name + ": the grant ended")
+			}
+		}
+		h.ok(t, refreshForm(public, second))
+	})
 	t.Run("TOK-23 what is kept for the grace opens with the old token only", func(t *testing.T) {
 		sealed, err := sealGrace("old", "grant", "next")
 		if err != nil {
@@ -420,11 +447,11 @@ type flaky struct {
 	find, redeem, rotate, revoke, deny, active error
 }
 
-func (f *flaky) FindRefresh(ctx context.Context, h store.Hash, now time.Time) (store.Refresh, store.Grant, error) {
+func (f *flaky) FindRefresh(ctx context.Context, ref store.RefreshRef, now time.Time) (store.Refresh, store.Grant, error) {
 	if f.find != nil {
 		return store.Refresh{}, store.Grant{}, f.find
 	}
-	return f.Grants.FindRefresh(ctx, h, now)
+	return f.Grants.FindRefresh(ctx, ref, now)
 }
 
 func (f *flaky) FindCode(ctx context.Context, h store.Hash, now time.Time) (store.Code, error) {

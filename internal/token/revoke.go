@@ -47,7 +47,7 @@ func (h *Handler) Revoke(w http.ResponseWriter, r *http.Request) error {
 
 func (h *Handler) revokeRefresh(ctx context.Context, c *clientauth.Client, token string) error {
 	now := h.cfg.Now()
-	_, g, err := h.cfg.Grants.FindRefresh(ctx, store.HashOf(token), now)
+	_, g, err := h.cfg.Grants.FindRefresh(ctx, refreshRef(token), now)
 	if isFact(err) {
 		return nil
 	}

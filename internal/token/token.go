@@ -30,7 +30,7 @@ import (
 type Grants interface {
 	FindCode(ctx context.Context, h store.Hash, now time.Time) (store.Code, error)
 	RedeemCode(ctx context.Context, r store.Redemption, now time.Time) (store.Grant, error)
-	FindRefresh(ctx context.Context, h store.Hash, now time.Time) (store.Refresh, store.Grant, error)
+	FindRefresh(ctx context.Context, ref store.RefreshRef, now time.Time) (store.Refresh, store.Grant, error)
 	RotateRefresh(ctx context.Context, r store.Rotation, now time.Time) error
 	RevokeGrant(ctx context.Context, grantID, reason string, now time.Time, events ...audit.Event) error
 	GrantActive(ctx context.Context, grantID string) (store.Grant, error)

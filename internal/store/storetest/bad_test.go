@@ -50,7 +50,7 @@ func (r *racy) RedeemCode(ctx context.Context, red store.Redemption, now time.Ti
 }
 
 func (r *racy) RotateRefresh(ctx context.Context, rot store.Rotation, now time.Time) error {
-	if !r.spend("refresh", rot.Old) {
+	if !r.spend("refresh", rot.Old.Hash) {
 		return store.ErrSpent
 	}
 	_ = r.Store.RotateRefresh(ctx, rot, now)

@@ -26,7 +26,7 @@ var onceChecks = []Check{
 			}
 			return once(n, store.ErrSpent, func(i int) error {
 				r := redemption(a)
-				r.Refresh.Hash = refreshOf(a, 1000+i)
+				r.Refresh.Hash = rival(a, 1, i).Hash
 				_, err := h.RedeemCode(ctx, r, Noon)
 				return err
 			})
@@ -40,7 +40,7 @@ var onceChecks = []Check{
 			}
 			err = once(n, store.ErrSpent, func(i int) error {
 				r := rotation(a, 1)
-				r.New.Hash = refreshOf(a, 1000+i)
+				r.New.Hash = rival(a, 2, i).Hash
 				return h.RotateRefresh(ctx, r, Noon)
 			})
 			if err != nil {
@@ -48,7 +48,7 @@ var onceChecks = []Check{
 			}
 			heads := 0
 			for i := range n {
-				if r, _, err := h.FindRefresh(ctx, refreshOf(a, 1000+i), Noon); err == nil && !r.Used {
+				if r, _, err := h.FindRefresh(ctx, rival(a, 2, i), Noon); err == nil && !r.Used {
 					heads++
 				}
 			}

@@ -126,9 +126,10 @@ var protocolChecks = []Check{
 		err = errors.Join(lerr, err, terr, aerr, oerr, same("opened", g, want), same("kept", active, want), is("again", again, store.ErrSpent),
 			same("events", types, []audit.Type{audit.TypeToken}), same("of nobody", alone.UserID, ""))
 		with := h.opening()
-		with.Refresh = &store.NewRefresh{Hash: store.HashOf("opened/1"), Expires: Noon.Add(time.Hour), Absolute: Noon.Add(2 * time.Hour)}
+		first := refreshOf(store.Answer{Grant: with.Grant}, 1)
+		with.Refresh = fresh(first)
 		_, werr := h.OpenGrant(ctx, with, Noon)
-		_, refreshed, rerr := h.FindRefresh(ctx, with.Refresh.Hash, Noon)
+		_, refreshed, rerr := h.FindRefresh(ctx, first, Noon)
 		err = errors.Join(err, werr, rerr, same("bound", refreshed.JKT, "jkt"))
 		for _, kind := range []string{"", store.KindCode, store.KindDevice} { // these need a page
 			bad := h.opening()

@@ -117,7 +117,7 @@ var protocolOnceChecks = []Check{
 				}
 				return once(n, store.ErrSpent, func(i int) error {
 					r := ofDevice(d, a)
-					r.Refresh.Hash = refreshOf(a.Answer, 1000+i)
+					r.Refresh.Hash = rival(a.Answer, 1, i).Hash
 					_, err := s(i).RedeemDevice(ctx, r, Noon)
 					return err
 				})

@@ -68,7 +68,7 @@ type Consents interface {
 type Tokens interface {
 	FindCode(context.Context, store.Hash, time.Time) (store.Code, error)
 	RedeemCode(context.Context, store.Redemption, time.Time) (store.Grant, error)
-	FindRefresh(context.Context, store.Hash, time.Time) (store.Refresh, store.Grant, error)
+	FindRefresh(context.Context, store.RefreshRef, time.Time) (store.Refresh, store.Grant, error)
 	RotateRefresh(context.Context, store.Rotation, time.Time) error
 }
 
@@ -198,11 +198,23 @@ func (h *House) code(ctx context.Context) (store.Answer, error) {
 // redemption redeems the code of an answer for a refresh token named after it.
 func redemption(a store.Answer) store.Redemption {
 	return store.Redemption{Hash: a.Code.Hash, Method: "private_key_jwt", KeyThumbprint: "thumbprint",
-		Refresh: &store.NewRefresh{Hash: refreshOf(a, 1), Expires: Noon.Add(14 * 24 * time.Hour), Absolute: Noon.Add(90 * 24 * time.Hour)}}
+		Refresh: fresh(refreshOf(a, 1))}
 }
 
-func refreshOf(a store.Answer, generation int) store.Hash {
-	return store.HashOf(fmt.Sprint("refresh ", a.Grant.ID, " ", generation))
+// fresh is a refresh token that ends when unused for two weeks.
+func fresh(ref store.RefreshRef) *store.NewRefresh {
+	return &store.NewRefresh{Hash: ref.Hash, Family: ref.Family, Expires: Noon.Add(14 * 24 * time.Hour), Absolute: Noon.Add(90 * 24 * time.Hour)}
+}
+
+// refreshOf is the refresh token of a generation.
+func refreshOf(a store.Answer, generation int) store.RefreshRef {
+	return rival(a, generation, 0)
+}
+
+// rival is another token that could have been of that generation.
+func rival(a store.Answer, generation, i int) store.RefreshRef {
+	return store.RefreshRef{GrantID: a.Grant.ID, Generation: generation, Family: store.HashOf("family " + a.Grant.ID),
+		Hash: store.HashOf(fmt.Sprint("refresh ", a.Grant.ID, " ", generation, " ", i))}
 }
 
 // family leaves a grant with its first refresh token.
@@ -217,8 +229,7 @@ func (h *House) family(ctx context.Context) (store.Answer, error) {
 
 // rotation replaces generation n of a family by the next.
 func rotation(a store.Answer, n int) store.Rotation {
-	return store.Rotation{Old: refreshOf(a, n), Grace: fmt.Appendf(nil, "sealed %d", n+1),
-		New: store.NewRefresh{Hash: refreshOf(a, n+1), Expires: Noon.Add(14 * 24 * time.Hour), Absolute: Noon.Add(90 * 24 * time.Hour)}}
+	return store.Rotation{Old: refreshOf(a, n), Grace: fmt.Appendf(nil, "sealed %d", n+1), New: *fresh(refreshOf(a, n+1))}
 }
 
 // race lets n goroutines go at once and returns how often do succeeded. Each

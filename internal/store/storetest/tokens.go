@@ -53,12 +53,12 @@ var tokenChecks = []Check{
 			return err
 		}
 		now := Noon.Add(time.Minute)
-		fresh, g, err := h.FindRefresh(ctx, refreshOf(a, 1), now)
-		err = errors.Join(err, same("fresh", fresh, store.Refresh{Hash: refreshOf(a, 1), GrantID: a.Grant.ID, Generation: 1,
-			Expires: Noon.Add(14 * 24 * time.Hour), Absolute: Noon.Add(90 * 24 * time.Hour), Scopes: a.Grant.Scopes}), same("grant", g.AuthMethod, "private_key_jwt"))
+		found, g, err := h.FindRefresh(ctx, refreshOf(a, 1), now)
+		err = errors.Join(err, same("fresh", found, store.Refresh{RefreshRef: refreshOf(a, 1),
+			Expires: Noon.Add(14 * 24 * time.Hour), Absolute: Noon.Add(90 * 24 * time.Hour)}), same("grant", g.AuthMethod, "private_key_jwt"))
 		err = errors.Join(err, h.RotateRefresh(ctx, rotation(a, 1), now))
 		spent, g, ferr := h.FindRefresh(ctx, refreshOf(a, 1), now)
-		err = errors.Join(err, ferr, same("used", spent.Used, true), same("used at", spent.UsedAt, now), same("successor", spent.Successor, refreshOf(a, 2)),
+		err = errors.Join(err, ferr, same("used", spent.Used, true), same("used at", spent.UsedAt, now), same("successor", spent.Successor, refreshOf(a, 2).Hash),
 			same("grace", string(spent.Grace), "sealed 2"), same("successor used", spent.SuccessorUsed, false), same("last used", g.LastUsed, now))
 		err = errors.Join(err, h.RotateRefresh(ctx, rotation(a, 2), now))
 		spent, _, ferr = h.FindRefresh(ctx, refreshOf(a, 1), now)
@@ -149,18 +149,40 @@ var tokenChecks = []Check{
 		return errors.Join(err, eerr, is("grant", active, store.ErrEnded), same("reason", g.EndReason, "reuse"), same("ended", g.Ended, Noon),
 			same("attack RF-01: reuse events", len(events), 1), is("unknown grant", h.RevokeGrant(ctx, "none", "x", Noon), store.ErrNotFound))
 	}},
-	{"attack RF-09: a rotation that fails half-way leaves the old token valid", func(ctx context.Context, h *House) error {
+	{"TOK-11, TOK-12: only the newest token as a whole is good, and only a token of the family is a sign of reuse", func(ctx context.Context, h *House) error {
 		a, err1 := h.family(ctx)
 		b, err2 := h.family(ctx)
-		r := rotation(a, 1)
-		r.New.Hash = refreshOf(b, 1) // taken: the second half cannot be written
-		r.Events = []audit.Event{{Type: audit.TypeRefresh}}
-		if err := h.RotateRefresh(ctx, r, Noon); err == nil {
-			return errors.New("two tokens with one hash")
+		err := errors.Join(err1, err2, h.RotateRefresh(ctx, rotation(a, 1), Noon), h.RotateRefresh(ctx, rotation(a, 2), Noon))
+		stranger := store.HashOf("stranger")
+		with := func(generation int, change func(*store.RefreshRef)) store.RefreshRef {
+			ref := refreshOf(a, generation)
+			change(&ref)
+			return ref
 		}
-		events, err3 := h.Events(ctx, store.EventQuery{Type: audit.TypeRefresh})
-		return errors.Join(err1, err2, err3, same("events of what did not happen", len(events), 0),
-			is("the old token", h.RotateRefresh(ctx, rotation(a, 1), Noon), nil))
+		for name, ref := range map[string]store.RefreshRef{
+			"of no grant":                   with(3, func(r *store.RefreshRef) { r.GrantID = "none" }),
+			"of another grant":              with(1, func(r *store.RefreshRef) { r.GrantID = b.Grant.ID }),
+			"of another family":             with(3, func(r *store.RefreshRef) { r.Family = stranger }),
+			"spent, of another family":      with(1, func(r *store.RefreshRef) { r.Family = stranger }),
+			"spent, of no family":           with(1, func(r *store.RefreshRef) { r.Family = store.Hash{} }),
+			"the newest, with another hash": with(3, func(r *store.RefreshRef) { r.Hash = stranger }),
+			"the newest, with the last":     with(3, func(r *store.RefreshRef) { r.Hash = refreshOf(a, 2).Hash }),
+			"from the future":               refreshOf(a, 4),
+			"a hash alone":                  {Hash: refreshOf(a, 3).Hash},
+		} {
+			_, g, ferr := h.FindRefresh(ctx, ref, Noon)
+			err = errors.Join(err, is(name, ferr, store.ErrNotFound), same(name+": its grant", g.ID, ""))
+		}
+		for name, old := range map[string]store.RefreshRef{
+			"another hash": with(3, func(r *store.RefreshRef) { r.Hash = stranger }), "the future": refreshOf(a, 4),
+			"no grant": with(3, func(r *store.RefreshRef) { r.GrantID = "none" }),
+		} {
+			r := rotation(a, 8)
+			r.Old = old
+			err = errors.Join(err, is("rotate with "+name, h.RotateRefresh(ctx, r, Noon), store.ErrNotFound))
+		}
+		forged, _, ferr := h.FindRefresh(ctx, with(1, func(r *store.RefreshRef) { r.Hash = stranger }), Noon)
+		return errors.Join(err, ferr, same("spent, of the family", forged.Used, true), is("the newest", h.RotateRefresh(ctx, rotation(a, 3), Noon), nil))
 	}},
 	{"mistake 39: thousands of rotations", func(ctx context.Context, h *House) error {
 		a, err := h.family(ctx)

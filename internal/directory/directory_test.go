@@ -72,7 +72,7 @@ func (h *house) tryAgree(t *testing.T, c *directory.Client) error {
 	if err := h.store.StartSession(ctx, store.Session{Hash: session, UserID: "u1", AuthTime: now, Created: now, LastSeen: now, Expires: now.Add(time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
-	shown, err := h.store.FindConsent(ctx, "u1", c.ID, resource)
+	shown, err := h.store.Consent(ctx, "u1", c.ID, resource)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		t.Fatal(err)
 	}

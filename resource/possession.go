@@ -35,7 +35,8 @@ type DPoP struct {
 	// this process.
 	NonceKey []byte
 	// MaxProofs bounds how many used proofs are remembered, in memory and for at
-	// most ten minutes; 0 is 200,000. One key gets a quarter of them.
+	// most ten minutes; 0 is 200,000. One key gets a quarter of them, and one user
+	// with all clients and keys a half, of what others have left.
 	MaxProofs int
 }
 
@@ -167,12 +168,12 @@ func checkDigest(p *jose.Proof, body []byte) error {
 }
 
 // useUp makes a proof single-use. It comes last, so that only who holds a good
-// token and its key can fill the memory, each key its own part of it (DP-08).
-func (g *Guard) useUp(p *jose.Proof) error {
+// token and its key can fill the memory, each user his own part of it (DP-08).
+func (g *Guard) useUp(t Token, p *jose.Proof) error {
 	if p == nil {
 		return nil
 	}
-	switch g.proofs.use(p.JKT, p.JTI, p.Issued.Add(proofWindow), g.cfg.Now()) {
+	switch g.proofs.use(t, p, g.cfg.Now()) {
 	case proofUsed:
 		return badProof("its jti was used before")
 	case proofsFull:

@@ -14,7 +14,6 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -418,46 +417,6 @@ func TestCertificateBoundTokens(t *testing.T) {
 			if rec := direct.ask(req); rec.Code != status {
 				t.Error(rec.Code, rec.Body)
 			}
-		}
-	})
-}
-
-func TestReplays(t *testing.T) {
-	now := time.Unix(1_800_000_000, 0)
-	t.Run("attack DP-08: the memory is bounded, each key has its part, and nothing is forgotten early", func(t *testing.T) {
-		m := newReplays(8)
-		until := now.Add(5 * time.Minute)
-		var got []outcome
-		for i := range 4 {
-			got = append(got, m.use("a", fmt.Sprint(i), until, now))
-		}
-		if want := []outcome{proofNew, proofNew, proofsFull, proofsFull}; !slices.Equal(got, want) {
-			t.Errorf("%v, want %v", got, want)
-		}
-		if m.use("a", "0", until, now) != proofUsed || m.use("b", "0", until, now) != proofNew {
-			t.Error("the fill of one key is felt by another, or a proof was forgotten")
-		}
-		for _, k := range []string{"b", "c", "c", "d", "d", "e"} {
-			m.use(k, oauth.RandomToken(4), until, now)
-		}
-		if len(m.used) != 8 || m.use("f", "x", until, now) != proofsFull {
-			t.Errorf("%d remembered", len(m.used))
-		}
-		later := until.Add(time.Second)
-		if m.use("a", "0", later.Add(time.Minute), later) != proofNew || len(m.used) != 1 || len(m.keys) != 1 {
-			t.Errorf("after their time: %d, %d", len(m.used), len(m.keys))
-		}
-	})
-	t.Run("DPOP-01 a full share is told apart from a bad proof", func(t *testing.T) {
-		w := newWorld(t, func(c *Config) { c.DPoP.MaxProofs = 4 })
-		key := newKey(t)
-		token := w.bound(t, key)
-		if rec := w.ask(withProof("DPoP", token, w.proof(t, key, token, nil))); rec.Code != 200 {
-			t.Fatal(rec.Code)
-		}
-		rec := w.ask(withProof("DPoP", token, w.proof(t, key, token, nil)))
-		if rec.Code != 503 || rec.Header().Get("Retry-After") == "" || rec.Header().Get("WWW-Authenticate") != "" || w.seen != nil {
-			t.Error(rec.Code, rec.Header())
 		}
 	})
 }

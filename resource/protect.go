@@ -105,7 +105,7 @@ func (g *Guard) admit(w http.ResponseWriter, r *http.Request, d *Decision) (out 
 	if !d.Token.Allows(d.Needed...) {
 		return nil, false, oauth.Refuse(oauth.InsufficientScope, "this needs more permission than the access token has").Under("RS-07")
 	}
-	return out, stream, g.useUp(proof)
+	return out, stream, g.useUp(d.Token, proof)
 }
 
 // readsBodies reports whether the body of a request says what it needs.

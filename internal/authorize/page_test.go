@@ -225,7 +225,7 @@ func TestWhatThePageSays(t *testing.T) {
 	})
 	t.Run("CONS-04: scopes, tools and the resource in words", func(t *testing.T) {
 		page := see(t, goodID, good, "scope", "issues:write openid offline_access")
-		for _, want := range []string{"wants to use <b>GitHub tools</b> for you", "<b>create issues</b>", "Can open issues in your name.", "<li>create_issue</li>", "know who you are", "stay connected"} {
+		for _, want := range []string{"wants to use <b>GitHub tools</b> for you", "<b>create issues</b>", "Can open issues in your name.", `<dt>Tools</dt><dd><ul class="tools"><li>create_issue</li>`, "know who you are", "stay connected"} {
 			if !strings.Contains(page.body, want) {
 				t.Errorf("the page does not say %q", want)
 			}

@@ -58,3 +58,15 @@ func luminance(t *testing.T, hex string) float64 {
 	}
 	return 0.2126*linear(16) + 0.7152*linear(8) + 0.0722*linear(0)
 }
+
+// TestMotion: whatever changes on a page fades, and nothing moves.
+func TestMotion(t *testing.T) {
+	for _, m := range regexp.MustCompile(`(?m)transition: ([^;]+);`).FindAllSubmatch(stylesheet, -1) {
+		if got := string(m[1]); got != "none !important" && !regexp.MustCompile(`^(([\w-]+-color|opacity) 120ms(, )?)+$`).MatchString(got) {
+			t.Errorf("transition: %s", got)
+		}
+	}
+	if regexp.MustCompile(`@keyframes`).Match(stylesheet) {
+		t.Error("there is an animation")
+	}
+}

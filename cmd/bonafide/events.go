@@ -89,7 +89,8 @@ func printEvents(ctx context.Context, out io.Writer, s *store.Store, q store.Eve
 
 func (a *app) keysCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "keys", Short: "The server's signing keys"}
-	cmd.AddCommand(a.keysRotate(), a.keysRetire(), &cobra.Command{
+	var asJSON bool
+	list := &cobra.Command{
 		Use:   "list",
 		Short: "List signing keys and when each is published, signs and retires",
 		Args:  cobra.NoArgs,
@@ -103,10 +104,12 @@ func (a *app) keysCommand() *cobra.Command {
 				for _, k := range keys {
 					rows = append(rows, []string{k.KID, k.Alg, when(k.Publish), when(k.Sign), when(k.Retire)})
 				}
-				return table(cmd.OutOrStdout(), false, []string{"kid", "alg", "published", "signs from", "retired"}, rows)
+				return table(cmd.OutOrStdout(), asJSON, []string{"kid", "alg", "published", "signs from", "retired"}, rows)
 			})
 		},
-	})
+	}
+	list.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line")
+	cmd.AddCommand(a.keysRotate(), a.keysRetire(), list)
 	return cmd
 }
 

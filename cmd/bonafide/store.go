@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/bonafide-id/bonafide/internal/server"
@@ -39,7 +40,7 @@ func table(w io.Writer, asJSON bool, header []string, rows [][]string) error {
 		for _, r := range rows {
 			m := map[string]string{}
 			for i, h := range header {
-				m[h] = r[i]
+				m[strings.ReplaceAll(h, " ", "_")] = r[i]
 			}
 			if err := enc.Encode(m); err != nil {
 				return err

@@ -133,6 +133,10 @@ func (n *Notifier) SessionEnded(ctx context.Context, sid string) {
 	n.Send(notices(ctx, grants))
 }
 
+// Ended queues a notice for every client that wants to know, about grants of
+// sessions that have ended.
+func (n *Notifier) Ended(ctx context.Context, grants []store.Grant) { n.Send(notices(ctx, grants)) }
+
 // Of returns the notices about every session of a person from which a client
 // still has something. It is for whoever ends the grants together with the
 // sessions: to be asked before, and to be sent after.

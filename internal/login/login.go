@@ -64,6 +64,10 @@ type Config struct {
 	// SignedOut is told the name of a session that has ended before its time, so
 	// that clients can be told. It must not wait for them. Nil tells nobody.
 	SignedOut func(ctx context.Context, sid string)
+	// Ended is told the grants of sessions that a provider has ended, those included
+	// that have ended with them: nobody can look for them by the session any more.
+	// It must not wait for anybody. Nil tells nobody.
+	Ended func(ctx context.Context, grants []store.Grant)
 	// Connected is for the page of connections; without it there is none. Policy
 	// gives it the names of resources and scopes, and AccessLife is how long an
 	// access token is good after its connection has ended.

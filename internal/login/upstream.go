@@ -42,9 +42,7 @@ type Identities interface {
 	UserByEmail(ctx context.Context, email string) (store.User, error)
 	LinkIdentity(ctx context.Context, id store.Identity, create *store.User, events ...audit.Event) error
 	SpendID(ctx context.Context, issuer string, id store.Hash, expires, now time.Time) error
-	EndSessionsOf(ctx context.Context, userID string, now time.Time, events ...audit.Event) (sids []string, err error)
-	SessionGrants(ctx context.Context, sid string) ([]store.Grant, error)
-	RevokeGrant(ctx context.Context, grantID, reason string, now time.Time, events ...audit.Event) error
+	SignOutIdentity(ctx context.Context, f store.Farewell, now time.Time, events ...audit.Event) (store.Departed, error)
 }
 
 const (

@@ -99,7 +99,8 @@ func admitted(email string, domains []string) bool {
 
 // serveBackchannel takes a logout token of a provider (OIDC-10): the person's
 // sessions end here too, with what was connected in them, except for apps that
-// were given access while the person is away.
+// were given access while the person is away. All of it happens in one commit with
+// the spending of the token: a provider that gets an error comes again.
 func (l *Login) serveBackchannel(w http.ResponseWriter, r *http.Request) error {
 	u := l.upstream(strings.TrimPrefix(r.URL.Path, l.cfg.Edge.Path(pathBackchannel)))
 	if u == nil {
@@ -119,54 +120,27 @@ func (l *Login) serveBackchannel(w http.ResponseWriter, r *http.Request) error {
 		return refused.Because(err)
 	}
 	issuer := u.Provider.Issuer()
-	err = l.cfg.Identities.SpendID(ctx, issuer+" logout", store.HashOf(bye.JTI), bye.Expires, now)
+	e := audit.Event{
+		Time: now, Type: audit.TypeLogout, Ref: web.Ref(ctx), IP: web.ClientIP(ctx).String(), Rule: "OIDC-10",
+		Data: map[string]string{"upstream": u.Provider.Name()},
+	}
+	ended, err := l.cfg.Identities.SignOutIdentity(ctx, store.Farewell{
+		Issuer: issuer, Subject: bye.Subject, Reason: "signed out at the provider",
+		Spend: store.SpentID{Issuer: issuer + " logout", ID: store.HashOf(bye.JTI), Expires: bye.Expires},
+	}, now, e)
 	if errors.Is(err, store.ErrSpent) {
 		return refused.Because(err)
 	}
 	if err != nil {
 		return err
 	}
-	user, err := l.cfg.Identities.UserByIdentity(ctx, issuer, "", bye.Subject)
-	if errors.Is(err, store.ErrNotFound) { // nobody here: there is nothing to end
-		w.WriteHeader(http.StatusOK)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := l.endSessions(r, u, user); err != nil {
-		return err
+	if ended.UserID != "" { // else nobody is that here: there is nothing to end
+		e.User = ended.UserID
+		l.cfg.Audit.Observe(e)
+		if l.cfg.Ended != nil {
+			l.cfg.Ended(ctx, ended.Grants)
+		}
 	}
 	w.WriteHeader(http.StatusOK)
-	return nil
-}
-
-// endSessions ends the sessions of an account for a provider.
-func (l *Login) endSessions(r *http.Request, u *Upstream, user store.User) error {
-	now, ctx := l.cfg.Now(), r.Context()
-	e := audit.Event{
-		Time: now, Type: audit.TypeLogout, Ref: web.Ref(ctx), User: user.ID, IP: web.ClientIP(ctx).String(), Rule: "OIDC-10",
-		Data: map[string]string{"upstream": u.Provider.Name()},
-	}
-	sids, err := l.cfg.Identities.EndSessionsOf(ctx, user.ID, now, e)
-	if err != nil {
-		return err
-	}
-	l.cfg.Audit.Observe(e)
-	for _, sid := range sids {
-		l.tell(ctx, sid)
-		grants, err := l.cfg.Identities.SessionGrants(ctx, sid)
-		if err != nil {
-			return err
-		}
-		for _, g := range grants {
-			if g.Scopes.Has(oauth.ScopeOfflineAccess) {
-				continue
-			}
-			if err := l.cfg.Identities.RevokeGrant(ctx, g.ID, "signed out at the provider", now); err != nil && !errors.Is(err, store.ErrNotFound) {
-				return err
-			}
-		}
-	}
 	return nil
 }

@@ -33,7 +33,7 @@ func (s *Server) buildSignIn(sealer *web.Sealer) (err error) {
 	s.login, err = login.New(login.Config{
 		Store: s.store, Edge: s.edge, Sealer: sealer, Audit: s.audit, Now: s.opts.Now,
 		Idle: cfg.Sessions.Idle, Absolute: cfg.Sessions.Absolute,
-		Clients: s.directory, Hints: s.keys, SignedOut: s.notices.SessionEnded,
+		Clients: s.directory, Hints: s.keys, SignedOut: s.notices.SessionEnded, Ended: s.notices.Ended,
 		Connected: s.store, Policy: s.directory.Policy, AccessLife: cfg.Tokens.Access,
 		Upstreams: providers, Identities: s.store, NoPasswords: !cfg.PasswordSignIn,
 	})

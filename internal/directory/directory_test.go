@@ -72,13 +72,13 @@ func (h *house) tryAgree(t *testing.T, c *directory.Client) error {
 	if err := h.store.StartSession(ctx, store.Session{Hash: session, UserID: "u1", AuthTime: now, Created: now, LastSeen: now, Expires: now.Add(time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
-	shown, err := h.store.Consent(ctx, "u1", c.ID, resource)
+	page, err := h.store.Consent(ctx, "u1", c.ID, resource) // what is read when a page is shown
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		t.Fatal(err)
 	}
 	grant := store.Grant{ID: store.NewID(now), UserID: "u1", ClientID: c.ID, Resource: resource, SecurityDigest: c.SecurityDigest, AuthMethods: c.AuthMethods, Created: now}
 	return h.store.AnswerConsent(ctx, store.Answer{
-		Nonce: store.HashOf(oauth.RandomToken(16)), NonceExpires: now.Add(time.Hour), Session: session, Endings: shown.Endings,
+		Nonce: store.HashOf(oauth.RandomToken(16)), NonceExpires: now.Add(time.Hour), Session: session, Endings: page.Endings,
 		Client:   &store.Client{ID: c.ID, Source: directory.SourceCIMD, State: directory.StateAllowed, Name: c.Name},
 		Document: &store.Document{ClientID: c.ID, Body: c.Doc.Raw, Digest: c.Doc.Digest, SecurityDigest: c.SecurityDigest, FetchedAt: now},
 		Grant:    grant, Code: store.Code{Hash: store.HashOf(oauth.RandomToken(16)), Grant: grant, RedirectURI: "https://good.test/cb", Challenge: "x", Expires: now.Add(time.Minute)},

@@ -1,8 +1,10 @@
 package issuers
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -111,6 +113,9 @@ func TestFind(t *testing.T) {
 			t.Fatalf("%d looks", n)
 		}
 		i.later(coolDown)
+		if err := find(first); err != nil || i.looks.Load() != 1 {
+			t.Fatalf("a known key: %v, %d looks", err, i.looks.Load())
+		}
 		if err := find(second); err != nil || i.looks.Load() != 2 {
 			t.Fatalf("%v, %d looks", err, i.looks.Load())
 		}
@@ -174,7 +179,16 @@ func TestBadAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	good := serve(t, "", private.Public())
 	for name, answer := range map[string]http.HandlerFunc{
+		"a page of errors that holds a key set": func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			good(w, r)
+		},
+		"a key set that ends far behind its end": func(w http.ResponseWriter, r *http.Request) {
+			good(w, r)
+			_, _ = w.Write(bytes.Repeat([]byte(" "), maxBytes))
+		},
 		"an error":    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) },
 		"no key set":  func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"hello":1}`)) },
 		"an empty":    func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"keys":[]}`)) },
@@ -227,10 +241,52 @@ func TestFile(t *testing.T) {
 
 func TestLifetime(t *testing.T) {
 	for header, want := range map[string]time.Duration{
-		"": standard, "max-age=1": floor, "max-age=7200": 2 * time.Hour, `public, max-age="999999"`: ceiling, "no-cache": floor, "max-age=x": standard,
+		"": standard, "max-age=1": floor, "max-age=7200": 2 * time.Hour, `public, max-age="999999"`: ceiling, "no-cache": floor, "no-store": floor, "public, No-Store": floor, "max-age=x": standard,
 	} {
 		if got := lifetime(http.Header{"Cache-Control": {header}}); got != want {
 			t.Errorf("%q: %v", header, got)
 		}
+	}
+}
+
+// body notes whether it was closed.
+type body struct {
+	io.ReadCloser
+	closed *atomic.Int64
+}
+
+func (b body) Close() error {
+	b.closed.Add(1)
+	return b.ReadCloser.Close()
+}
+
+// noting is a transport that notes what is asked, and how many answers were closed.
+type noting struct {
+	http.RoundTripper
+	accept string
+	closed atomic.Int64
+}
+
+func (n *noting) RoundTrip(r *http.Request) (*http.Response, error) {
+	n.accept = r.Header.Get("Accept")
+	resp, err := n.RoundTripper.RoundTrip(r)
+	if err == nil {
+		resp.Body = body{resp.Body, &n.closed}
+	}
+	return resp, err
+}
+
+func TestOneLook(t *testing.T) {
+	k := key(t)
+	i := open(t, serve(t, "", k))
+	client := i.Client()
+	n := noting{RoundTripper: client.Transport}
+	client.Transport = &n
+	keys, err := New(Config{URL: i.URL, HTTP: client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keys.Find(t.Context(), k.KID(), jose.ES256); err != nil || n.closed.Load() != 1 || n.accept != "application/jwk-set+json, application/json" {
+		t.Errorf("%v, %d closed, accepts %q", err, n.closed.Load(), n.accept)
 	}
 }

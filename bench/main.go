@@ -10,7 +10,7 @@
 //	make bench TIME=10s                                   longer turns
 //	cd bench && ./run.sh 3s -only refresh                 one section
 //	cd bench && ./run.sh 3s -only soak -rotations 5000000 the whole soak, about half an hour
-//	cd bench && ./run.sh 3s -only junk -junk 1000000      all of the junk
+//	cd bench && ./run.sh 3s -only junk -junk 1000000      all of the junk, about ten minutes
 //
 // BENCH_PROFILE=FILE writes CPU profiles of the server under test to FILE.refresh,
 // FILE.authorize and FILE.soak.
@@ -103,6 +103,7 @@ func run(ctx context.Context, b *bench, only *regexp.Regexp) int {
 		{"start, memory and size", b.atRest},
 		{"strangers", b.strangers},
 		{"junk client_ids", b.junkIDs},
+		{"junk with valid documents", b.validIDs},
 		{"soak", b.soak},
 	} {
 		if !only.MatchString(s.name) {

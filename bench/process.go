@@ -30,9 +30,10 @@ const (
 // input, so that none outlives the run.
 var roles = map[string]func(args []string) error{
 	"server": playServer, "load": playLoad, "micro": playMicro, "zitadel": playZitadel, "inserts": playInserts,
+	"hosts": playHosts, "flooded": playFlooded,
 }
 
-func roleNames() string { return "server, load, micro, zitadel, inserts" }
+func roleNames() string { return "server, load, micro, zitadel, inserts, hosts, flooded" }
 
 func play(role string, args []string) error {
 	do := roles[role]
@@ -164,13 +165,16 @@ func (c *child) cpu() time.Duration {
 }
 
 // rss returns the resident memory of the process in MiB.
-func (c *child) rss() (float64, error) {
+func (c *child) rss() (float64, error) { return c.memory("VmRSS") }
+
+// memory returns a line of its status, such as VmHWM, in MiB.
+func (c *child) memory(line string) (float64, error) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(raw)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+	for l := range strings.Lines(string(raw)) {
+		if rest, ok := strings.CutPrefix(l, line+":"); ok {
 			kb, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")))
 			return float64(kb) / 1024, err
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/bonafide-id/bonafide/cimd/cimdtest"
 	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/internal/store"
+	"github.com/bonafide-id/bonafide/internal/token"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -63,6 +64,7 @@ type place struct {
 	dir, listen, fetch string
 	store              string // "": a file in dir
 	key                string // "": a new file in dir. Otherwise that of another replica, which has seeded the store
+	known              int    // so many clients more that somebody agreed to, at known{n}.test
 }
 
 // seeds are what is in the database: one refresh token of each grant, of the
@@ -91,7 +93,7 @@ func install(ctx context.Context, p place) (config string, out seeds, err error)
 	if err != nil {
 		return "", out, err
 	}
-	err = out.fill(ctx, s)
+	err = errors.Join(out.fill(ctx, s), agree(ctx, s, p.known))
 	return config, out, errors.Join(err, s.Close())
 }
 
@@ -134,37 +136,71 @@ func (out *seeds) fill(ctx context.Context, s *store.Store) error {
 	return err
 }
 
+// knownID is the client_id of one that somebody agreed to.
+func knownID(i int) string { return fmt.Sprintf("https://known%d.test/client.json", i) }
+
+// agree lets the person agree to so many clients once.
+func agree(ctx context.Context, s *store.Store, n int) error {
+	if n == 0 {
+		return nil
+	}
+	now := time.Now()
+	session := store.HashOf(oauth.RandomToken(16))
+	if err := s.StartSession(ctx, store.Session{
+		Hash: session, UserID: "user-1", AuthTime: now, Created: now, LastSeen: now, Expires: now.Add(24 * time.Hour), ACR: "pwd", AMR: []string{"pwd"},
+	}); err != nil {
+		return err
+	}
+	for i := range n {
+		doc, err := document(knownID(i), nil)
+		if err != nil {
+			return err
+		}
+		if _, err := consented(ctx, s, session, doc, oauth.MethodNone); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // seed lets the person agree to a client many times.
 func seed(ctx context.Context, s *store.Store, session store.Hash, doc *cimd.Document, method string) (tokens []string, err error) {
-	now, id := time.Now(), doc.ID.String()
 	for range chains {
-		code, token := oauth.RandomToken(32), oauth.RandomToken(32)
-		if err := s.AnswerConsent(ctx, store.Answer{
-			Nonce: store.HashOf(code + "nonce"), Session: session, NonceExpires: now.Add(time.Minute),
-			Client: &store.Client{
-				ID: id, Source: store.SourceCIMD, State: store.StateAllowed, Name: doc.Name,
-				RedirectURIs: doc.RedirectURIs, GrantTypes: doc.GrantTypes, AuthMethods: doc.AuthMethods,
-			},
-			Document: &store.Document{
-				ClientID: id, Body: doc.Raw, Digest: doc.Digest, SecurityDigest: doc.SecurityDigest, AuthMethods: doc.AuthMethods, FetchedAt: now,
-			},
-			Grant: store.Grant{
-				ID: store.NewID(now), UserID: "user-1", ClientID: id, Resource: protected, Scopes: oauth.Scopes{"issues:read", "issues:write"},
-				SecurityDigest: doc.SecurityDigest, AuthMethods: doc.AuthMethods, AuthTime: now, ACR: "pwd", AMR: []string{"pwd"},
-			},
-			Code: store.Code{Hash: store.HashOf(code), RedirectURI: doc.RedirectURIs[0], Challenge: challenge, Expires: now.Add(time.Minute)},
-		}, now); err != nil {
-			return nil, err
-		}
-		if _, err := s.RedeemCode(ctx, store.Redemption{
-			Hash: store.HashOf(code), Method: method,
-			Refresh: &store.NewRefresh{Hash: store.HashOf(token), Expires: now.Add(idle), Absolute: now.Add(absolute)},
-		}, now); err != nil {
+		token, err := consented(ctx, s, session, doc, method)
+		if err != nil {
 			return nil, err
 		}
 		tokens = append(tokens, token)
 	}
 	return tokens, nil
+}
+
+// consented lets the person agree to a client and returns its refresh token.
+func consented(ctx context.Context, s *store.Store, session store.Hash, doc *cimd.Document, method string) (refresh string, err error) {
+	now, id := time.Now(), doc.ID.String()
+	code, grant := oauth.RandomToken(32), store.NewID(now)
+	refresh, kept := token.FirstRefresh(grant, now.Add(idle), now.Add(absolute))
+	if err := s.AnswerConsent(ctx, store.Answer{
+		Nonce: store.HashOf(code + "nonce"), Session: session, NonceExpires: now.Add(time.Minute),
+		Client: &store.Client{
+			ID: id, Source: store.SourceCIMD, State: store.StateAllowed, Name: doc.Name,
+			RedirectURIs: doc.RedirectURIs, GrantTypes: doc.GrantTypes, AuthMethods: doc.AuthMethods,
+		},
+		Document: &store.Document{
+			ClientID: id, Body: doc.Raw, Digest: doc.Digest, SecurityDigest: doc.SecurityDigest, AuthMethods: doc.AuthMethods, FetchedAt: now,
+		},
+		Grant: store.Grant{
+			ID: grant, UserID: "user-1", ClientID: id, Resource: protected, Scopes: oauth.Scopes{"issues:read", "issues:write"},
+			SecurityDigest: doc.SecurityDigest, AuthMethods: doc.AuthMethods, AuthTime: now, ACR: "pwd", AMR: []string{"pwd"},
+		},
+		Code: store.Code{Hash: store.HashOf(code), RedirectURI: doc.RedirectURIs[0], Challenge: challenge, Expires: now.Add(time.Minute)},
+	}, now); err != nil {
+		return "", err
+	}
+	_, err = s.RedeemCode(ctx, store.Redemption{
+		Hash: store.HashOf(code), Method: method, Refresh: &kept,
+	}, now)
+	return refresh, err
 }
 
 // devices makes requests of devices that wait for a person, of the client that

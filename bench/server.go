@@ -264,6 +264,11 @@ func (s served) control(ctx context.Context, path string) (string, error) {
 
 // serve starts the role "server" in a directory of its own.
 func (b *bench) serve(ctx context.Context, name string, args ...string) (*child, served, error) {
+	return b.serveAs(ctx, "server", name, args...)
+}
+
+// serveAs starts a role that serves.
+func (b *bench) serveAs(ctx context.Context, role, name string, args ...string) (*child, served, error) {
 	var at served
 	dir, err := filepath.Abs(filepath.Join(b.dir, name))
 	if err != nil {
@@ -272,7 +277,7 @@ func (b *bench) serve(ctx context.Context, name string, args ...string) (*child,
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, at, err
 	}
-	c, err := b.role(ctx, serverCore, "server", append([]string{dir}, args...)...)
+	c, err := b.role(ctx, serverCore, role, append([]string{dir}, args...)...)
 	if err != nil {
 		return nil, at, err
 	}

@@ -219,19 +219,21 @@ func (n *Notifier) done() {
 }
 
 // deliver tries a notice until it has arrived, is refused for good, or was tried
-// often enough.
+// often enough. A client that could not be looked up is an attempt too: the store
+// may be back by the next.
 func (n *Notifier) deliver(x Notice) {
 	defer n.done()
-	c, err := n.cfg.Clients.Known(n.ctx, x.ClientID)
-	if err != nil {
-		n.note(x, "failed", map[string]string{"error": "the client is not known any more"})
-		return
-	}
-	if c.BackchannelLogoutURI == "" || c.State != directory.StateAllowed {
-		return
-	}
-	for tried := 1; ; tried++ {
-		out := n.once(x, c.BackchannelLogoutURI)
+	for uri, tried := "", 1; ; tried++ {
+		var out outcome
+		if uri == "" {
+			uri, out = n.find(x)
+		}
+		if uri != "" {
+			out = n.once(x, uri)
+		}
+		if out.data == nil {
+			return // the client does not want to know
+		}
 		out.data["tries"] = itoa(tried)
 		last := n.isClosing()
 		switch {
@@ -249,6 +251,28 @@ func (n *Notifier) deliver(x Notice) {
 			timer.Stop()
 		}
 	}
+}
+
+// find returns where a client wants to be told. Without an address the outcome
+// says why there is none; it has no data where the client wants no notices.
+func (n *Notifier) find(x Notice) (uri string, out outcome) {
+	c, err := n.cfg.Clients.Known(n.ctx, x.ClientID)
+	if err == nil {
+		if c.State == directory.StateAllowed {
+			uri = c.BackchannelLogoutURI
+		}
+		return uri, outcome{}
+	}
+	why := "the client is not known any more"
+	switch oauth.AsError(err).Code {
+	case oauth.ServerError, oauth.TemporarilyUnavailable:
+		n.cfg.Logger.Error("look up a client that is to be told of the end of a session", "client", x.ClientID, "ref", x.Ref, "error", err)
+		why, out.final = "the client could not be looked up", n.ctx.Err() != nil
+	default:
+		out.final = true
+	}
+	out.data = map[string]string{"error": why}
+	return "", out
 }
 
 func (n *Notifier) isClosing() bool {

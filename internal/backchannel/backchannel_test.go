@@ -26,6 +26,7 @@ type world struct {
 	mu      sync.Mutex
 	grants  []store.Grant
 	broken  error
+	lost    []error // of looking for a client, one after the other
 	clients map[string]*directory.Client
 	minted  []keyring.LogoutToken
 	posts   []safehttp.Form
@@ -58,6 +59,14 @@ func (w *world) Grants(_ context.Context, user, after string, limit int) ([]stor
 }
 
 func (w *world) Known(_ context.Context, id string) (*directory.Client, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.lost) > 0 {
+		err := w.lost[0]
+		if w.lost = w.lost[1:]; err != nil {
+			return nil, err
+		}
+	}
 	if c := w.clients[id]; c != nil {
 		return c, nil
 	}
@@ -191,7 +200,7 @@ func TestASessionEnds(t *testing.T) {
 		}
 	})
 	t.Run("OIDC-09 the audit log says what became of each", func(t *testing.T) {
-		want := []string{"a sent 1 200", "b sent 1 200", "gone failed  the client is not known any more"}
+		want := []string{"a sent 1 200", "b sent 1 200", "gone failed 1 the client is not known any more"}
 		if got := w.codes(); !slices.Equal(got, want) {
 			t.Errorf("%q", got)
 		}
@@ -229,6 +238,31 @@ func TestAttempts(t *testing.T) {
 			}
 			if len(jtis) != c.tries {
 				t.Errorf("%d jti for %d attempts", len(jtis), c.tries)
+			}
+		})
+	}
+}
+
+func TestTheStoreIsAway(t *testing.T) {
+	down := errors.New("dial postgres: refused")
+	for _, c := range []struct {
+		name string
+		lost []error
+		want string
+	}{
+		{"a client that cannot be looked up is looked up again", []error{down, down}, "a sent 3 200"},
+		{"so is one of a store that asks to wait", []error{oauth.Refuse(oauth.TemporarilyUnavailable, "wait")}, "a sent 2 200"},
+		{"until it was tried often enough, and nobody says that the client is unknown", []error{down, down, down, down}, "a failed 4 the client could not be looked up"},
+		{"a client that is gone is gone", []error{down, oauth.Refuse(oauth.InvalidClient, "unknown")}, "a failed 2 the client is not known any more"},
+	} {
+		t.Run("OIDC-09, URL-15 "+c.name, func(t *testing.T) {
+			w := &world{grants: []store.Grant{grant("1", "a", "s1")}, clients: map[string]*directory.Client{"a": client("a")}, lost: c.lost}
+			run(t, w, nil, func(n *Notifier) {
+				n.SessionEnded(context.Background(), "s1")
+				time.Sleep(time.Hour) // of the bubble
+			})
+			if got := w.codes(); !slices.Equal(got, []string{c.want}) {
+				t.Errorf("%q", got)
 			}
 		})
 	}

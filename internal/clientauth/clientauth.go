@@ -193,9 +193,13 @@ func (a *Authenticator) Authenticate(ctx context.Context, q Request) (*Client, e
 // uniform hides which check failed behind the one refusal of this package.
 func (a *Authenticator) uniform(ctx context.Context, claimed string, e *oauth.Error) *oauth.Error {
 	if a.cfg.Audit != nil {
+		check := e.Hint // of the directory, which may know no cause
+		if e.Err != nil {
+			check = e.Err.Error()
+		}
 		ev := audit.Event{
 			Time: a.cfg.Now(), Type: audit.TypeRefusal, Ref: web.Ref(ctx), Client: claimed,
-			Rule: e.Rule, Code: string(e.Code), Data: map[string]string{"check": e.Err.Error()},
+			Rule: e.Rule, Code: string(e.Code), Data: map[string]string{"check": check},
 		}
 		if ip := web.ClientIP(ctx); ip.IsValid() {
 			ev.IP = ip.String()

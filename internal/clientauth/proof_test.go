@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/cimd"
+	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/internal/store"
@@ -337,5 +338,24 @@ func TestResolve(t *testing.T) {
 		h.people.refusal = web.Refuse(http.StatusBadRequest, oauth.Refuse(oauth.InvalidClient, "client_id: is not the URL").Under("DOC-02"))
 		_, err = h.Authenticate(t.Context(), Request{ClientID: "https://other.test/c.json", Resolve: true})
 		wantCode(t, err, oauth.InvalidClient, "DOC-02")
+	})
+	t.Run("CAUTH-17 a client whose pinned document is gone is refused and noted like every other", func(t *testing.T) {
+		h := newHouse(t)
+		var noted []audit.Event
+		log, err := audit.New(audit.Config{Sink: h.store, Now: h.clock.now, Observe: func(e audit.Event) { noted = append(noted, e) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { log.Close(context.Background()) })
+		h.cfg.Audit = log
+		h.people.refusal = oauth.Refuse(oauth.InvalidClient, "the client is not known here") // without a cause
+		_, err = h.Authenticate(t.Context(), Request{ClientID: "https://other.test/c.json", Resolve: true})
+		wantCode(t, err, oauth.InvalidClient, "CAUTH-17")
+		if err := log.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if len(noted) != 1 || noted[0].Client != "https://other.test/c.json" || noted[0].Data["check"] != "the client is not known here" {
+			t.Errorf("noted %+v", noted)
+		}
 	})
 }

@@ -1,7 +1,7 @@
 # The verbs of this repository. `make demo` runs the main job, `make test` passes
 # the tests; both need only Go, make and git, and say what they install.
 
-.PHONY: build demo test lint fuzz races interop bench attack attack-planted cover docs clean
+.PHONY: build demo test lint fuzz races interop bench attack attack-full attack-planted cover docs clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/bonafide ./cmd/bonafide
@@ -29,6 +29,9 @@ bench:
 
 attack:
 	cd attack && ./run.sh $(ARGS)
+
+attack-full:
+	cd attack && ./run.sh -scale full -only $(or $(ONLY),DS,CA-07) $(ARGS)
 
 attack-planted:
 	cd attack && ./run.sh -planted $(ARGS)

@@ -5,11 +5,13 @@
 package main
 
 import (
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -21,9 +23,20 @@ func run() int {
 	binary := flag.String("binary", "out/bonafide", "the release binary")
 	guarded := flag.String("mcp-server", "out/mcp-server", "the example MCP server")
 	rounds := flag.Int("rounds", 100, "rounds of each race, with 16 racers")
+	scale := flag.String("scale", "quick", "quick, or full: as many requests as the rows say")
 	planted := flag.Bool("planted", false, "the binary has planted weaknesses: each group must notice its own")
 	verbose := flag.Bool("v", false, "print every case")
 	flag.Parse()
+	if *scale != "quick" && *scale != "full" {
+		return failed(fmt.Errorf("-scale %s is neither quick nor full", *scale))
+	}
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return failed(err)
+	}
+	if *scale == "full" && files.Max < 16_000 {
+		return failed(fmt.Errorf("-scale full needs ten thousand connections at once: ulimit -n is %d, raise it to 16000", files.Max))
+	}
 	began := time.Now()
 	busy()
 	dir, err := os.MkdirTemp("", "bonafide-attack-")
@@ -34,7 +47,8 @@ func run() int {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return failed(err)
 	}
-	w := &world{dir: dir, binary: absolute(*binary), guarded: absolute(*guarded), rounds: *rounds, verbose: *verbose, hosts: map[string]*host{}}
+	w := &world{dir: dir, binary: absolute(*binary), guarded: absolute(*guarded), rounds: *rounds, verbose: *verbose, full: *scale == "full",
+		hosts: map[string]*host{}, sessions: tls.NewLRUClientSessionCache(64)}
 	if err := prepareNamespace(dir); err != nil {
 		return failed(err)
 	}
@@ -148,6 +162,11 @@ func report(store string, groups []group, out []outcome) int {
 		if o.state != "safe" {
 			bad++
 			fmt.Printf("%-7s %s %s: %s\n", o.state, store, o.id, strings.ReplaceAll(strings.Join(o.evidence, " | "), "\n", " "))
+		}
+	}
+	for _, o := range out {
+		for _, n := range o.notes {
+			fmt.Printf("figures %s %s: %s\n", store, o.id, n)
 		}
 	}
 	fmt.Printf("\n%-9s %-6s %6s %7s %6s %7s %8s %7s\n", "store", "group", "cases", "checks", "safe", "unsafe", "skipped", "seconds")

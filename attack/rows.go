@@ -58,6 +58,7 @@ type trial struct {
 	problems []string
 	skipped  string
 	refs     []string // of refusals: each must have left one audit event
+	notes    []string // figures for the report
 }
 
 // stop is what a row panics with when it cannot go on.
@@ -157,6 +158,7 @@ type outcome struct {
 	checks    int
 	state     string // safe, unsafe, skipped
 	evidence  []string
+	notes     []string
 	took      time.Duration
 }
 
@@ -202,7 +204,7 @@ func (w *world) runGroup(g group, only map[string]bool) (out []outcome) {
 		if t.checks == 0 && o.state == "safe" && len(t.problems) == 0 {
 			t.problems = append(t.problems, "nothing was checked")
 		}
-		o.checks, o.took, o.evidence = t.checks, time.Since(began), t.problems
+		o.checks, o.took, o.evidence, o.notes = t.checks, time.Since(began), t.problems, t.notes
 		if len(t.problems) > 0 {
 			o.state = "unsafe"
 		} else if t.skipped != "" {
@@ -212,7 +214,7 @@ func (w *world) runGroup(g group, only map[string]bool) (out []outcome) {
 		out = append(out, o)
 		if w.verbose {
 			fmt.Printf("%s %-6s %-7s %3d checks %6.2fs\n", w.engine.name(), o.id, o.state, o.checks, o.took.Seconds())
-			for _, p := range o.evidence {
+			for _, p := range slices.Concat(o.evidence, o.notes) {
 				fmt.Printf("    %s\n", p)
 			}
 		}

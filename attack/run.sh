@@ -2,6 +2,7 @@
 # Attacks the release binary in a network namespace of its own. Builds what it
 # needs first, because in there nothing can be reached. Needs root.
 #   ./run.sh [-only SD,FT-01] [-store sqlite|postgres|both] [-v]
+#   ./run.sh -scale full -only DS,CA-07   as many requests as the rows say: half an hour
 #   ./run.sh -planted        the binary has weaknesses: each group must notice its own
 set -uo pipefail
 cd "$(dirname "$0")"
@@ -29,4 +30,4 @@ here=$PWD
 (cd .. && CGO_ENABLED=0 go build "${tags[@]}" -trimpath -ldflags "-s -w" -o "$here/out/mcp-server" ./examples/mcp-server) || exit 1
 CGO_ENABLED=0 go build "${tags[@]}" -o out/guard ./guard || exit 1
 CGO_ENABLED=0 go build -o out/attack . || exit 1
-exec timeout 3000 unshare -n -m --propagation private ./out/attack -binary "$binary" "$@"
+exec timeout 14400 unshare -n -m --propagation private ./out/attack -binary "$binary" "$@"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,10 +19,13 @@ type world struct {
 	planted string // name of the weakness that the planted binary has now
 	rounds  int
 	verbose bool
+	full    bool // as many requests as the rows say
 	engine  engine
 	ca      *authority
 	dns     *nameServer
 	canary  *canary
+
+	sessions tls.ClientSessionCache // of TLS, for connections that come again
 
 	mu      sync.Mutex // guards what follows
 	hosts   map[string]*host

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"time"
+)
+
+// ca07 lets one client send assertions that are all good, each with an identifier
+// of its own: each has to be remembered while it is good, so what one client may
+// have remembered has to be bounded.
+func ca07(t *trial, k *keyed) {
+	before := t.kept()
+	n, got, began := t.scaled(2000, 1_000_000), tally{}, time.Now()
+	send := func() {
+		got = t.flood(flood{n: n, hands: 16, body: true, request: func(int) []byte {
+			return wirePost("/revoke", values(with(k.assert(m{"exp": k.s.now().Unix() + 290}), "token", "unknown")...))
+		}})
+	}
+	honest, slow := t.meanwhile("many assertions of one client", send)
+	took, after := time.Since(began), t.kept()
+	t.check(got["200"] > 0 && got.only(n, "200", "429", "503"), "answers: %v", got)
+	t.check(after.rss <= before.rss+32<<10, "memory grew: %s", after.since(before))
+	t.check(after.disk <= before.disk+64<<20, "the disk grew: %s", after.since(before))
+	t.note("%d assertions of one client in %v: %v; %s; %d honest requests meanwhile, p99 %v", n, took.Round(time.Second), got, after.since(before), honest, slow.Round(time.Millisecond))
+	other := t.keyed(fresh("calm"), nil, "ES256")
+	t.check(other.redeem(other.codeOf(t.john), other.assert(nil)).ok(), "another client meanwhile")
+	t.s.later(15 * time.Minute) // each has expired, and been forgotten
+	t.check(k.auth(k.assert(nil)).ok(), "the client a quarter of an hour later")
+	if p, ok := t.w.engine.(*postgres); ok {
+		for end := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Second) {
+			t.s.later(time.Minute)
+			if left := t.number(p, "SELECT count(*) FROM spent_ids"); left < 100 || time.Now().After(end) {
+				t.check(left < 100, "%d identifiers are still remembered when they have all expired", left)
+				break
+			}
+		}
+	}
+}

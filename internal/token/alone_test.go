@@ -59,7 +59,7 @@ func (h *house) issuers(t testing.TB) []TrustedIssuer {
 	}
 	return []TrustedIssuer{
 		{ID: idp, Keys: keys},
-		{ID: idpEmail, Keys: keys, Tenants: []string{"acme"}, Link: LinkEmail},
+		{ID: idpEmail, Keys: keys, Tenants: []string{"acme", "globex"}, Link: LinkEmail},
 		{ID: idpCreate, Keys: keys, Link: LinkCreate, Life: time.Hour},
 		{ID: idpSure, Keys: keys, Link: LinkEmail, EmailsVerified: true},
 	}

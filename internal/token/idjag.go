@@ -197,6 +197,17 @@ func checkSubject(_ *Handler, _ *issue, a *idJAG) error {
 	return nil
 }
 
+// spender is whose jti it is: that of the issuer, and where it has tenants that of
+// the tenant. To us they are different issuers (XCH-01, XCH-10), of which none may
+// use up what another hands out; and since issuer and tenant are signed, one
+// assertion is always spent under one name (XCH-04).
+func (a *idJAG) spender() string {
+	if a.Tenant == "" {
+		return "id-jag " + a.Issuer
+	}
+	return fmt.Sprintf("id-jag %q of %q", a.Tenant, a.Issuer)
+}
+
 // address is the e-mail address of the assertion: nothing that could be the name
 // of an account and no address. A word of the issuer that is not verified proves
 // nothing about whose it is.

@@ -83,7 +83,7 @@ func (h *Handler) findAssertion(ctx context.Context, is *issue) error {
 	}
 	is.open(store.KindJWT, res.ID, scopes)
 	is.grant.UserID, is.grant.AuthTime, is.grant.ACR, is.grant.AMR = userID, a.authTime, a.ACR, a.AMR
-	is.spend = []store.SpentID{{Issuer: "id-jag " + a.Issuer, ID: store.HashOf(a.JTI), Expires: a.expires.Add(clockSkew)}}
+	is.spend = []store.SpentID{{Issuer: a.spender(), ID: store.HashOf(a.JTI), Expires: a.expires.Add(clockSkew)}}
 	is.noted = map[string]string{"issuer": a.Issuer, "tenant": a.Tenant, "id_jag": a.JTI}
 	return nil
 }

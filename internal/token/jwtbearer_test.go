@@ -120,6 +120,17 @@ func TestIdentityAssertion(t *testing.T) {
 		h.ok(t, h.vouch(t, map[string]any{"jti": "the-same"}))
 		h.ok(t, h.vouch(t, map[string]any{"jti": "the-same", "iss": idpEmail, "tenant": "acme"}))
 	})
+	t.Run("XCH-01, XCH-04 two tenants of an issuer may use one jti, and each of them once", func(t *testing.T) {
+		now := h.clock.now()
+		if err := h.store.LinkIdentity(t.Context(), store.Identity{Issuer: idpEmail, Tenant: "globex", Subject: "ada-at-idp", UserID: "user-1", Created: now, LastSeen: now}, nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, tenant := range []string{"acme", "globex"} {
+			claims := map[string]any{"jti": "of two tenants", "iss": idpEmail, "tenant": tenant}
+			h.ok(t, h.vouch(t, claims))
+			h.refused(t, oauth.InvalidGrant, h.vouch(t, claims))
+		}
+	})
 	t.Run("XCH-09 an assertion that belongs to a key needs its proof", func(t *testing.T) {
 		k, stranger := newKey(t), newKey(t)
 		cnf := map[string]any{"cnf": map[string]any{"jkt": k.Public().Thumbprint()}}

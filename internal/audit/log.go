@@ -11,7 +11,8 @@ import (
 
 // Defaults of Config. Together they bound what strangers can make the audit
 // grow: each type of noted event adds at most Rate rows a second after its first
-// Burst, which is 18,000 rows or about 6 MB an hour (DS-12).
+// Burst, which is 18,000 rows or about 6 MB an hour (DS-12). See share.go for who
+// gets how much of that.
 const (
 	DefaultRate     = 5.0
 	DefaultBurst    = 100
@@ -47,15 +48,23 @@ type Log struct {
 	closed  bool             //
 	buckets map[Type]*bucket // one for each type that was noted
 
+	young, old map[from]*source // who caused them; see source
+
 	observing sync.Mutex // held while Config.Observe runs, so that it sees one event at a time
 }
 
-// bucket is a token bucket and a counter of what did not fit.
+// bucket is a token bucket and a counter of what did not fit since the last
+// report.
 type bucket struct {
 	tokens     float64
 	filled     time.Time
 	suppressed int64
+	round      uint64 // of reports; a source counts anew in each
+	most       int64  // suppressed of one source
+	mostFrom   string
 }
+
+func full(tokens float64, now time.Time) bucket { return bucket{tokens: max(1, tokens), filled: now} }
 
 // New returns a Log that writes to c.Sink. Close it to write what still waits.
 func New(c Config) (*Log, error) {
@@ -86,6 +95,7 @@ func New(c Config) (*Log, error) {
 		stop:    make(chan struct{}),
 		done:    make(chan struct{}),
 		buckets: map[Type]*bucket{},
+		young:   map[from]*source{},
 	}
 	go l.write()
 	return l, nil
@@ -110,25 +120,20 @@ func (l *Log) Observe(e Event) {
 }
 
 // Note writes the event soon and never waits. It is for what strangers can
-// cause: beyond a rate for each type, or when the queue is full, events are only
-// counted, and the count is written as one Suppressed event per type and
-// interval. After Close it does nothing.
+// cause: beyond a rate for each type, and a share of it for each network or host
+// of clients, or when the queue is full, events are only counted, and the count
+// is written as one Suppressed event per type and interval. After Close it does
+// nothing.
 func (l *Log) Note(e Event) {
-	e = l.stamp(e)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		return
-	}
-	b := l.bucket(e.Type)
-	if !b.take(l.cfg.Now(), l.cfg) {
-		b.suppressed++
+	if l.closed || !l.admit(&e) {
 		return
 	}
 	select {
-	case l.queue <- e:
+	case l.queue <- l.stamp(e):
 	default:
-		b.suppressed++
+		l.bucket(e.Type).suppressed++
 	}
 }
 
@@ -176,22 +181,18 @@ func (l *Log) bucket(t Type) *bucket {
 			return b
 		}
 	}
-	b := &bucket{tokens: float64(l.cfg.Burst), filled: l.cfg.Now()}
-	l.buckets[t] = b
-	return b
+	b := full(float64(l.cfg.Burst), l.cfg.Now())
+	l.buckets[t] = &b
+	return &b
 }
 
-// take spends one token, if there is one. A clock that runs backwards adds none.
-func (b *bucket) take(now time.Time, c Config) bool {
+// fill adds the tokens that have come since the last time. A clock that runs
+// backwards adds none.
+func (b *bucket) fill(now time.Time, rate, burst float64) {
 	if gone := now.Sub(b.filled); gone > 0 {
-		b.tokens = min(float64(c.Burst), b.tokens+gone.Seconds()*c.Rate)
+		b.tokens = min(burst, b.tokens+gone.Seconds()*rate)
 	}
 	b.filled = now
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
 }
 
 // write is the background writer: the only reader of the queue.
@@ -244,9 +245,13 @@ func (l *Log) counts() []Event {
 	var events []Event
 	for t, b := range l.buckets {
 		if b.suppressed > 0 {
-			events = append(events, Event{Time: now, Type: TypeSuppressed, Code: string(t),
-				Data: map[string]string{"count": strconv.FormatInt(b.suppressed, 10)}}.Clean())
-			b.suppressed = 0
+			data := map[string]string{"count": strconv.FormatInt(b.suppressed, 10)}
+			if b.most > 0 {
+				data["most"], data["most_from"] = strconv.FormatInt(b.most, 10), b.mostFrom
+			}
+			events = append(events, Event{Time: now, Type: TypeSuppressed, Code: string(t), Data: data}.Clean())
+			b.suppressed, b.most, b.mostFrom = 0, 0, ""
+			b.round++
 		}
 	}
 	return events

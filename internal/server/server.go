@@ -219,9 +219,11 @@ func (s *Server) resolved(ctx context.Context, e cimd.Event) {
 		data["members"] = strings.Join(e.Members, " ")
 		data["old_digest"], data["new_digest"] = e.OldDigest, e.NewDigest
 	}
-	s.audit.Note(audit.Event{
-		Time: s.opts.Now(), Type: kind, Ref: web.Ref(ctx), Client: e.ID.String(), Rule: e.Rule, Data: data,
-	})
+	ev := audit.Event{Time: s.opts.Now(), Type: kind, Ref: web.Ref(ctx), Client: e.ID.String(), Rule: e.Rule, Data: data}
+	if ip := web.ClientIP(ctx); ip.IsValid() { // for whom it was fetched
+		ev.IP = ip.String()
+	}
+	s.audit.Note(ev)
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

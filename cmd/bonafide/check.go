@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -47,7 +46,7 @@ func (a *app) clientCheck() *cobra.Command {
 			if file != "" {
 				err = lintFile(out, id, file, rc)
 			} else {
-				err = fetchAndTell(cmd.Context(), out, id, rc)
+				err = fetchAndTell(cmd, id, rc)
 			}
 			if err != nil {
 				return err
@@ -75,12 +74,14 @@ func (a *app) resolver() (*server.Config, cimd.Config, error) {
 	return cfg, rc, err
 }
 
-func fetchAndTell(ctx context.Context, out io.Writer, id cimd.ID, rc cimd.Config) error {
+func fetchAndTell(cmd *cobra.Command, id cimd.ID, rc cimd.Config) error {
+	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	r, err := cimd.New(rc)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
+	defer waiting(cmd.ErrOrStderr(), asking(id, rc))()
 	doc, err := r.Resolve(ctx, id)
 	if err != nil {
 		return explain(out, err)
@@ -98,6 +99,11 @@ func fetchAndTell(ctx context.Context, out io.Writer, id cimd.ID, rc cimd.Config
 		fmt.Fprintln(out, "keys       found")
 	}
 	return nil
+}
+
+// asking says what takes time.
+func asking(id cimd.ID, rc cimd.Config) string {
+	return fmt.Sprintf("asking %s, for %s at most", printable(id.Host()), rc.Limits.Timeout)
 }
 
 func lintFile(out io.Writer, id cimd.ID, file string, rc cimd.Config) error {

@@ -49,6 +49,7 @@ func (a *app) eventsVerify() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				defer waiting(cmd.ErrOrStderr(), "reading the audit log")()
 				intact, broken, err := s.VerifyEvents(ctx)
 				if err != nil {
 					return err

@@ -29,7 +29,7 @@ func (a *app) clientPin() *cobra.Command {
 				return err
 			}
 			out := cmd.OutOrStdout()
-			doc, err := readDocument(cmd.Context(), rc, args[0], file)
+			doc, err := readDocument(cmd, rc, args[0], file)
 			if err != nil {
 				return explain(out, err)
 			}
@@ -53,7 +53,7 @@ func (a *app) clientPin() *cobra.Command {
 }
 
 // readDocument returns a client's document from its host, or from a file.
-func readDocument(ctx context.Context, rc cimd.Config, clientID, file string) (*cimd.Document, error) {
+func readDocument(cmd *cobra.Command, rc cimd.Config, clientID, file string) (*cimd.Document, error) {
 	id, err := rc.URL.Parse(clientID)
 	if err != nil {
 		return nil, err
@@ -70,7 +70,8 @@ func readDocument(ctx context.Context, rc cimd.Config, clientID, file string) (*
 		return nil, err
 	}
 	defer r.Close()
-	return r.Resolve(ctx, id)
+	defer waiting(cmd.ErrOrStderr(), asking(id, rc))()
+	return r.Resolve(cmd.Context(), id)
 }
 
 func (a *app) clientUnpin() *cobra.Command {

@@ -269,44 +269,49 @@ var groupCA = group{
 
 // audienceInjection: an attacker's authorization server publishes the honest
 // server's token endpoint as its own. The toolkit must not sign an assertion that
-// the honest server would take.
+// the honest server would take. The same server without the lie is where it signs.
 func audienceInjection(t *trial) {
-	evil := t.w.host("evil-as.test")
-	var sent []string
-	evil.put("/.well-known/oauth-protected-resource/mcp", jsonResponse(m{"resource": "https://evil-as.test/mcp", "authorization_servers": []string{"https://evil-as.test"}}))
-	meta := m{
-		"issuer": "https://evil-as.test", "authorization_endpoint": "https://evil-as.test/authorize", "token_endpoint": issuer + "/token", "jwks_uri": "https://evil-as.test/jwks",
-		"response_types_supported": []string{"code"}, "code_challenge_methods_supported": []string{"S256"}, "client_id_metadata_document_supported": true,
-		"token_endpoint_auth_methods_supported": []string{"private_key_jwt"}, "token_endpoint_auth_signing_alg_values_supported": []string{"ES256"},
-	}
-	evil.put("/.well-known/oauth-authorization-server", jsonResponse(meta))
-	key, err := client.GenerateKey("ES256")
-	if err != nil {
-		t.fatal("%v", err)
-	}
-	tr := t.w.transport(t.w.address(), t.s)
-	catch := roundTrip(func(r *http.Request) (*http.Response, error) {
-		if r.Method == http.MethodPost {
-			r.ParseForm()
-			sent = append(sent, r.PostForm.Get("client_assertion"))
+	sign := func(name, endpoint string) (sent []string, err error) {
+		evil := t.w.host(name)
+		base := evil.url("")
+		evil.put("/.well-known/oauth-protected-resource/mcp", jsonResponse(m{"resource": base + "/mcp", "authorization_servers": []string{base}}))
+		evil.put("/.well-known/oauth-authorization-server", jsonResponse(m{
+			"issuer": base, "authorization_endpoint": base + "/authorize", "token_endpoint": endpoint, "jwks_uri": base + "/jwks",
+			"response_types_supported": []string{"code"}, "code_challenge_methods_supported": []string{"S256"}, "client_id_metadata_document_supported": true,
+			"token_endpoint_auth_methods_supported": []string{"private_key_jwt"}, "token_endpoint_auth_signing_alg_values_supported": []string{"ES256"},
+		}))
+		key, err := client.GenerateKey("ES256")
+		if err != nil {
+			t.fatal("%v", err)
 		}
-		return tr.RoundTrip(r)
-	})
-	c, err := client.New(client.Config{ID: "https://assert.test/c.json", Key: key, HTTP: &http.Client{Transport: catch}})
-	if err != nil {
-		t.fatal("%v", err)
+		tr := t.w.transport(t.w.address(), t.s)
+		catch := roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodPost {
+				r.ParseForm()
+				sent = append(sent, r.PostForm.Get("client_assertion"))
+			}
+			return tr.RoundTrip(r)
+		})
+		c, err := client.New(client.Config{ID: "https://assert.test/c.json", Key: key, HTTP: &http.Client{Transport: catch}})
+		if err != nil {
+			t.fatal("%v", err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		s, err := c.Discover(ctx, base+"/mcp")
+		if err != nil {
+			return sent, err
+		}
+		f, err := c.Begin(ctx, s, "http://127.0.0.1:9999/callback", nil)
+		if err != nil {
+			return sent, err
+		}
+		_, err = f.Finish(ctx, url.Values{"code": {"x"}, "state": {stateOf(f.URL)}, "iss": {base}}.Encode())
+		return sent, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	s, err := c.Discover(ctx, "https://evil-as.test/mcp")
-	if err != nil { // refused to work with it at all
-		t.check(true, "")
-		return
-	}
-	f, err := c.Begin(ctx, s, "http://127.0.0.1:9999/callback", nil)
-	if err == nil {
-		_, err = f.Finish(ctx, url.Values{"code": {"x"}, "state": {stateOf(f.URL)}, "iss": {"https://evil-as.test"}}.Encode())
-	}
+	own, err := sign("own-as.test", "https://own-as.test/token")
+	t.check(len(own) > 0 && claimOf(own[0], "aud") == "https://own-as.test", "without a lie nothing is signed: the row proves nothing (%v, %v)", own, err)
+	sent, err := sign("evil-as.test", issuer+"/token")
 	t.check(err != nil, "the toolkit signed in with a code that is none")
 	for _, s := range sent {
 		t.check(claimOf(s, "aud") == "https://evil-as.test", "it signed for %v", claimOf(s, "aud"))

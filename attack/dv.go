@@ -139,7 +139,7 @@ var groupDV = group{
 					checked++
 				}
 			}
-			t.check(checked <= 20, "one account: %d of 60 guesses were looked at", checked)
+			t.check(checked >= 5 && checked <= 20, "one account: %d of 60 guesses were looked at", checked)
 			nobody := t.s.person()
 			checked = 0
 			for range 80 {
@@ -173,7 +173,7 @@ var groupDV = group{
 					looked++
 				}
 			}
-			t.check(looked <= 20, "%d of 40 spellings were looked at", looked)
+			t.check(looked >= 5 && looked <= 20, "%d of 40 spellings were looked at", looked)
 		}},
 		{"DV-06", func(t *trial) {
 			d := t.device()
@@ -196,7 +196,9 @@ var groupDV = group{
 			t.check(strings.Contains(strings.ToLower(text), "started this") || strings.Contains(strings.ToLower(text), "did you start"), "it does not ask who began: %s", text)
 			t.check(!strings.Contains(pg.body, "<script") && !strings.Contains(pg.body, "checked"), "it submits itself or is ticked already")
 			back := victim.send(pg.must("decision").with("decision", "allow"))
-			t.check(t.s.poll(d).str("access_token") == "", "without the tick it was approved: %s", back)
+			t.s.later(d.interval + 6*time.Second)
+			a := t.s.poll(d)
+			t.check(a.is(400, "authorization_pending") || a.is(400, "slow_down"), "without the tick it was approved: %s, %s", back, a)
 			f := pg.must("decision").with("decision", "allow").with("started", "yes")
 			f.origin = "https://evil.test"
 			t.forbidden("from another site", victim.send(f), 403)
@@ -257,7 +259,7 @@ var groupDV = group{
 			carl.approve(pg)
 			t.s.later(30 * time.Second)
 			a := t.s.poll(d)
-			t.check(a.str("access_token") == "", "approved by a disabled user: %s", a)
+			t.check(a.is(400, "authorization_pending") || a.is(400, "access_denied") || a.is(400, "invalid_grant"), "approved by a disabled user: %s", a)
 			dora := t.s.newUser("dora")
 			d = t.device()
 			dora.approve(dora.typed(d.user))

@@ -130,13 +130,15 @@ var groupFA = group{
 }
 
 // storm walks the whole flow n times while the store fails now and then, and wants
-// every once-only thing to be good once at most, and nothing worse than 503.
-func (t *trial) storm(s *server, p *person, n int) {
+// every once-only thing to be good once at most, and nothing worse than 503. It
+// returns how often something failed.
+func (t *trial) storm(s *server, p *person, n int) (failed int) {
 	good := 0
 	for i := range n {
 		pg, err := p.try(az(), "none")
 		if err != nil || pg.code() == "" {
 			t.check(err == nil && !pg.left && pg.status == 503, "round %d: %v %v", i, pg, err)
+			failed++
 			continue
 		}
 		code := pg.code()
@@ -148,8 +150,12 @@ func (t *trial) storm(s *server, p *person, n int) {
 		if a.ok() {
 			good++
 		}
+		if unavailable(a) || unavailable(b) {
+			failed++
+		}
 	}
 	t.check(good >= n/2, "only %d of %d honest flows went through", good, n)
+	return failed
 }
 
 // revived starts a server on what a power cut left.

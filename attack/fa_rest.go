@@ -251,7 +251,8 @@ var faRest = []row{
 			px.conflict.Store(20)
 			px.delay.Store(int64(5 * time.Millisecond))
 			stop := make(chan struct{})
-			go func() {
+			var wg sync.WaitGroup
+			wg.Go(func() {
 				for {
 					select {
 					case <-stop:
@@ -260,9 +261,11 @@ var faRest = []row{
 						px.hangUp()
 					}
 				}
-			}()
+			})
+			defer wg.Wait()
+			defer close(stop)
 			t.storm(s, p, 60)
-			close(stop)
+			t.check(px.failed.Load() > 5, "only %d conflicts happened: the row proves nothing", px.failed.Load())
 			return
 		}
 		dir := t.tmpfs(24)
@@ -271,9 +274,9 @@ var faRest = []row{
 		defer s.kill()
 		p := s.newUser("john")
 		p.grant()
-		stop, stopped := make(chan struct{}), make(chan struct{})
-		go func() {
-			defer close(stopped)
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
 			for {
 				select {
 				case <-stop:
@@ -286,9 +289,9 @@ var faRest = []row{
 					time.Sleep(80 * time.Millisecond)
 				}
 			}
-		}()
-		t.storm(s, p, 60)
-		close(stop)
-		<-stopped
+		})
+		defer wg.Wait()
+		defer close(stop)
+		t.check(t.storm(s, p, 60) > 0, "nothing ever failed: the row proves nothing")
 	}},
 }

@@ -172,8 +172,11 @@ var faStore = []row{
 		var acked []reply
 		for n := range 4 {
 			done := make(chan struct{})
+			finish := sync.OnceFunc(func() { close(done) })
 			var mu sync.Mutex
 			var wg sync.WaitGroup
+			defer wg.Wait()
+			defer finish()
 			for range 4 {
 				wg.Go(func() {
 					p := t.s.person()
@@ -207,8 +210,11 @@ var faStore = []row{
 			}
 			time.Sleep(400 * time.Millisecond)
 			t.must(pg.control("restart", "-m", "immediate"))
-			t.check(within(5*time.Second, func() bool { return t.s.get("/readyz").status == 200 && t.john.visit(az()).code() != "" }), "restart %d: no success within 5 s", n)
-			close(done)
+			back := within(5*time.Second, func() bool { return t.s.get("/readyz").status == 200 && t.john.visit(az()).code() != "" })
+			mu.Lock()
+			t.check(back, "restart %d: no success within 5 s", n)
+			mu.Unlock()
+			finish()
 			wg.Wait()
 		}
 		t.check(len(acked) > 20, "only %d acknowledged writes", len(acked))

@@ -255,8 +255,13 @@ func (t *trial) meanwhile(what string, f func()) (n int, slow time.Duration) {
 	go func() {
 		defer close(over)
 		for {
-			took, failures := t.honest(100)
-			times, bad = append(times, took...), append(bad, failures...)
+			if why := guarded(func() {
+				took, failures := t.honest(100)
+				times, bad = append(times, took...), append(bad, failures...)
+			}); why != "" {
+				bad = append(bad, why)
+				return
+			}
 			select {
 			case <-done:
 				return
@@ -272,6 +277,9 @@ func (t *trial) meanwhile(what string, f func()) (n int, slow time.Duration) {
 		f()
 	}()
 	t.check(len(bad) == 0, "%s: %d of %d honest requests failed: %s", what, len(bad), len(times), strings.Join(bad[:min(1, len(bad))], ""))
+	if len(times) == 0 {
+		return 0, 0
+	}
 	return len(times), p99(times)
 }
 

@@ -20,7 +20,7 @@ func (t *trial) badAnswer(what string, answer func(id string) response) *host {
 	id := h.url("/c.json")
 	h.put("/c.json", answer(id))
 	t.fetchFail(what, id)
-	t.check(h.count("/c.json") <= 1, "%s: %d requests", what, h.count("/c.json"))
+	t.check(h.count("/c.json") == 1, "%s: %d requests", what, h.count("/c.json"))
 	h.client("/c.json", nil, "Cache-Control", "no-store")
 	t.s.later(40 * time.Second) // past the back-off
 	t.asks(what+", mended", t.john.visit(azOf(id)))
@@ -31,6 +31,7 @@ func (t *trial) badAnswer(what string, answer func(id string) response) *host {
 func (t *trial) badWire(what string, set func(h *host)) *host {
 	h := t.w.host(fresh("wire")).change(set)
 	t.fetchFail(what, h.url("/c.json"))
+	t.check(h.connections() == 1, "%s: %d connections", what, h.connections())
 	return h
 }
 

@@ -94,11 +94,13 @@ var groupFT = group{
 				}
 			}})
 			t.fetchFail("a header line each 100 ms", h.url("/c.json"))
+			t.check(h.count("/c.json") == 1, "%d requests", h.count("/c.json"))
 		}},
 		{"FT-09", func(t *trial) {
 			h := t.w.host(fresh("bodies"))
 			h.put("/c.json", response{header: http.Header{"Content-Type": {"application/json"}, "Content-Length": {"4000"}}, body: make([]byte, 4000), drip: 500 * time.Millisecond})
 			t.fetchFail("a byte each 500 ms", h.url("/c.json"))
+			t.check(h.count("/c.json") == 1, "%d requests", h.count("/c.json"))
 		}},
 		{"FT-10", func(t *trial) {
 			var slow []*host
@@ -170,6 +172,7 @@ var groupFT = group{
 					}
 				})
 				t.fetchFail(what, h.url("/c.json"))
+				t.check(h.connections() == 1, "%s: %d connections", what, h.connections())
 			}
 			t.check(t.s.memory("VmRSS") < before+16<<10, "memory grew from %d to %d KiB", before, t.s.memory("VmRSS"))
 		}},
@@ -239,7 +242,7 @@ var groupFT = group{
 				good := h.config
 				h.change(func(h *host) { h.config = &tls.Config{Certificates: []tls.Certificate{c}} })
 				t.fetchFail(what, id)
-				t.check(h.count("*") == 0, "%s: a request was sent", what)
+				t.check(h.count("*") == 0 && h.connections() == 1, "%s: %d requests over %d connections", what, h.count("*"), h.connections())
 				h.change(func(h *host) { h.config = good })
 				t.s.later(40 * time.Second)
 				t.asks(what+", mended", t.john.visit(azOf(id)))
@@ -249,6 +252,7 @@ var groupFT = group{
 				id := h.client("/c.json", nil)
 				h.change(func(h *host) { c := h.config.Clone(); c.MinVersion, c.MaxVersion = tls.VersionTLS10, v; h.config = c })
 				t.fetchFail(tls.VersionName(v), id)
+				t.check(h.count("*") == 0 && h.connections() == 1, "%s: %d requests over %d connections", tls.VersionName(v), h.count("*"), h.connections())
 			}
 			help, _ := t.s.cli("", "serve", "--help")
 			t.check(help != "" && !strings.Contains(help, "insecure") && !strings.Contains(help, "verify"), "there is a switch: %s", help)

@@ -107,7 +107,10 @@ var groupJK = group{
 			if pg.code() != "" {
 				b := lots.redeem(pg.code(), lots.assert(nil))
 				t.check(b.is(401, "invalid_client") && b.took < 2*time.Second, "500 keys: %s in %v", b, b.took)
+			} else {
+				t.check(!pg.left && pg.status >= 400, "500 keys: %s", pg)
 			}
+			t.check(lots.host.count("/jwks.json") > 0, "500 keys were not even fetched")
 			two := t.keyed(fresh("twokids"), nil, "ES256", "EdDSA")
 			two.keys[1].kid = two.keys[0].kid
 			two.publish(two.keys...)
@@ -147,7 +150,7 @@ var groupJK = group{
 					t.check(a.err == nil && a.status >= 400 && a.status < 500, "round %d: %s", n, a)
 				}
 			}
-			t.check(k.host.count("/jwks.json")-before <= 1, "%d fetches of the key set", k.host.count("/jwks.json")-before)
+			t.check(k.host.count("/jwks.json")-before == 1, "%d fetches of the key set, one is right", k.host.count("/jwks.json")-before)
 			t.s.later(2 * time.Minute) // those who guess are slowed down by their address, too
 			b := k.auth(k.assert(nil))
 			t.check(b.ok(), "the honest key afterwards: %s", b)

@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -215,21 +216,27 @@ var groupTK = group{
 // cliBeside redeems codes while another process uses the same database file.
 func cliBeside(t *trial) {
 	stop := make(chan struct{})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var beside, failed int
+	var wg sync.WaitGroup
+	wg.Go(func() {
 		for {
 			select {
 			case <-stop:
 				return
 			default:
-				t.s.cli("", "user", "list")
+				if _, err := t.s.cli("", "user", "list"); err != nil {
+					failed++
+				}
+				beside++
 			}
 		}
+	})
+	defer func() {
+		close(stop)
+		wg.Wait()
+		t.check(beside > 3 && failed == 0, "of %d programs beside the server %d failed", beside, failed)
 	}()
 	t.onceOnly("a code, with another process at the file", 400, "invalid_grant", func() (string, string, []edit) {
 		return "/token", codeForm(t.john.codeFor(az())).Encode(), nil
 	}, reply.ok)
-	close(stop)
-	<-done
 }

@@ -20,6 +20,7 @@ import (
 // Devices is what the device flow may read and write.
 type Devices interface {
 	StartDevice(ctx context.Context, d store.Device, most int, events ...audit.Event) error
+	GuessUserCode(ctx context.Context, g store.Guess, now time.Time) (store.Device, time.Duration, error)
 	FindUserCode(ctx context.Context, h store.Hash, now time.Time) (store.Device, error)
 	ApproveDevice(ctx context.Context, a store.DeviceAnswer, now time.Time) error
 	DenyDevice(ctx context.Context, userCode store.Hash, d store.Denial, now time.Time) error
@@ -39,9 +40,11 @@ type DeviceFlow struct {
 }
 
 // Limits of the device flow, each in a window of one code life. They keep what a
-// guesser can expect below a thousandth of a hit (DV-03): in any span as long as
-// a code lives, two windows of wrong codes at most fall on as many codes as may
-// wait at a time. TestGuessing computes it.
+// guesser can expect below a thousandth of a hit (DV-03, R10): in any span as long
+// as a code lives, two windows of wrong codes at most fall on as many codes as may
+// wait at a time, which is 2 x 500 x 10,000 / 20^8 = 0.0004 hits. The store counts
+// wrong codes and devices that wait, so that this holds for any number of replicas;
+// clocks that are apart make it three windows and 0.0006. TestGuessing computes it.
 const (
 	maxDevices = 10_000 // that may wait at a time
 

@@ -139,10 +139,11 @@ func (h *Handler) codeEntered(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// guess looks a code up that somebody typed. Every wrong one counts, in advance,
-// for the account, for the network and for all (DV-03); what counts is the guess,
-// however it was spelled (DV-05). A positive wait means that nothing was looked
-// up, a negative one that no device waits with the code.
+// guess looks a code up that somebody typed. Every wrong one counts for the
+// account, for the network and for all (DV-03); what counts is the guess, however
+// it was spelled (DV-05). This process counts in advance, which keeps a crowd from
+// the store; the store counts for all replicas together. A positive wait means that
+// nothing was looked up, a negative one that no device waits with the code.
 func (h *Handler) guess(r *http.Request, user *login.User, code string) (*store.Device, time.Duration, error) {
 	counted := []web.Limit{
 		{Key: "account " + user.User.ID, Most: wrongPerAccount},
@@ -157,8 +158,17 @@ func (h *Handler) guess(r *http.Request, user *login.User, code string) (*store.
 		note("throttled")
 		return nil, wait, nil
 	}
-	d, err := h.device.Devices.FindUserCode(r.Context(), userCodeHash(h.device.CodeKey, code), now)
+	key := h.device.CodeKey
+	g := store.Guess{UserCode: userCodeHash(key, code), Window: h.device.Life}
+	for _, l := range counted {
+		g.Against = append(g.Against, store.Allowance{Key: userCodeHash(key, l.Key), Most: l.Most})
+	}
+	d, wait, err := h.device.Devices.GuessUserCode(r.Context(), g, now)
 	switch {
+	case errors.Is(err, store.ErrTooFast):
+		h.device.guesses.GiveBack(counted...)
+		note("throttled")
+		return nil, wait, nil
 	case gone(err):
 		note("wrong user code")
 		return nil, -1, nil

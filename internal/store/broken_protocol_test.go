@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
@@ -69,6 +70,17 @@ func protocolVerbs() []verb {
 		}},
 		{"StartDevice", start("device1")},
 		{"StartDevice of another", start("device2")},
+		{"GuessUserCode", func(ctx context.Context, s *Store) error {
+			_, _, err := s.GuessUserCode(ctx, Guess{UserCode: HashOf("code of device1"), Window: time.Minute, Against: []Allowance{{Key: HashOf("u1"), Most: 9}}}, noon)
+			return err
+		}},
+		{"GuessUserCode, a wrong one", func(ctx context.Context, s *Store) error {
+			_, _, err := s.GuessUserCode(ctx, Guess{UserCode: HashOf("nobody"), Window: time.Minute, Against: []Allowance{{Key: HashOf("u1"), Most: 9}}}, noon)
+			if errors.Is(err, ErrNotFound) {
+				return nil
+			}
+			return err
+		}},
 		{"FindUserCode", func(ctx context.Context, s *Store) error {
 			_, err := s.FindUserCode(ctx, HashOf("code of device1"), noon)
 			return err

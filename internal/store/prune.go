@@ -68,6 +68,7 @@ var prunings = []struct {
 	{ReplayWindow, `DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{ClockMargin, `DELETE FROM consent_nonces WHERE hash IN (SELECT hash FROM consent_nonces WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{ClockMargin, `DELETE FROM spent_ids WHERE hash IN (SELECT hash FROM spent_ids WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
+	{ClockMargin, `DELETE FROM guesses WHERE key IN (SELECT key FROM guesses WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{ClockMargin, `DELETE FROM denied_tokens WHERE jti IN (SELECT jti FROM denied_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{CacheLife, `DELETE FROM cache WHERE key IN (SELECT key FROM cache WHERE saved_at < $1 ORDER BY saved_at LIMIT $2)`},
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -241,6 +242,30 @@ func (t trusting) UpdateDynamic(ctx context.Context, c store.Client, old string,
 	return t.Store.UpdateDynamic(ctx, c, old, now, events...)
 }
 
+// alone counts guesses for itself, as each replica would.
+type alone struct {
+	storetest.Store
+	mu    *sync.Mutex
+	wrong map[store.Hash]int
+}
+
+func (a alone) GuessUserCode(ctx context.Context, g store.Guess, now time.Time) (store.Device, time.Duration, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, l := range g.Against {
+		if a.wrong[l.Key] >= l.Most {
+			return store.Device{}, g.Window, store.ErrTooFast
+		}
+	}
+	d, err := a.FindUserCode(ctx, g.UserCode, now)
+	if err != nil {
+		for _, l := range g.Against {
+			a.wrong[l.Key]++
+		}
+	}
+	return d, 0, err
+}
+
 // hoarder throws nothing away.
 type hoarder struct{ storetest.Store }
 
@@ -262,6 +287,7 @@ func TestKnownBadStoresOfTheProtocolAreCaught(t *testing.T) {
 		{"keys that are forgotten", func(s storetest.Store) storetest.Store { return unbound{s} }, []string{"DEV-06, DPOP-02", "DPOP-02, ATT-08"}},
 		{"near enough", func(s storetest.Store) storetest.Store { return friendly{s} }, []string{"XCH-10 an identity", "XCH-10 an address"}},
 		{"a farewell for whoever is near", func(s storetest.Store) storetest.Store { return waving{s} }, []string{"OIDC-10 a farewell ends", "OIDC-10 a farewell is for one", "OIDC-10 a farewell that could not"}},
+		{"each counts for itself", func(s storetest.Store) storetest.Store { return alone{s, new(sync.Mutex), map[store.Hash]int{}} }, []string{"DEV-03, attack DV-03: replicas", "DEV-03, attack DV-03, attack DS-13"}},
 		{"any token will do", func(s storetest.Store) storetest.Store { return trusting{s} }, []string{"DCR-04 only the newest", "DCR-04 a registration token is used once"}},
 		{"nothing is thrown away", func(s storetest.Store) storetest.Store { return hoarder{s} }, []string{"attack DS-13: pushed requests", "DCR-01 a client"}},
 	}

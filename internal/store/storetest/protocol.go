@@ -22,6 +22,7 @@ type Pushed interface {
 // Devices are devices that wait for a person.
 type Devices interface {
 	StartDevice(ctx context.Context, d store.Device, most int, events ...audit.Event) error
+	GuessUserCode(ctx context.Context, g store.Guess, now time.Time) (store.Device, time.Duration, error)
 	FindUserCode(context.Context, store.Hash, time.Time) (store.Device, error)
 	FindDevice(context.Context, store.Hash, time.Time) (store.Device, error)
 	PollDevice(context.Context, store.Hash, time.Time) (store.Device, error)

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,6 +50,7 @@ const (
 	introspectionStreams = 30 * time.Second // between two looks at an open stream without a cache
 	maxAnswers           = 10_000
 	maxQuestions         = 64 // at a time
+	maxUnknown           = 48 // of them about tokens that were not active before
 	maxAnswerBytes       = 64 << 10
 	endpointLife         = time.Hour
 )
@@ -162,16 +164,12 @@ func (i *introspector) ask(ctx context.Context, token string) (*claims, error) {
 	key, now := sha256.Sum256([]byte(token)), i.now()
 	i.mu.Lock()
 	v := i.answers[key]
-	if v != nil && !v.until.IsZero() {
-		if now.Before(v.until) {
-			i.mu.Unlock()
-			return v.claims, nil
-		}
-		delete(i.answers, key)
-		v = nil
+	if v != nil && !v.until.IsZero() && now.Before(v.until) {
+		i.mu.Unlock()
+		return v.claims, v.err
 	}
-	if v == nil {
-		if err := i.may(now); err != nil {
+	if v == nil || !v.until.IsZero() {
+		if err := i.may(now, v != nil && v.claims != nil); err != nil {
 			i.mu.Unlock()
 			return nil, err
 		}
@@ -192,22 +190,35 @@ func (i *introspector) ask(ctx context.Context, token string) (*claims, error) {
 var errManyQuestions = errors.New("too many questions to the authorization server at a time")
 
 // may reports why nothing can be asked just now, and makes room for one answer.
-// The caller holds mu.
-func (i *introspector) may(now time.Time) error {
+// Strangers can ask about as many tokens as they like: what was active before has
+// places of its own, and is forgotten last. The caller holds mu.
+func (i *introspector) may(now time.Time, before bool) error {
+	most := maxUnknown
+	if before {
+		most = maxQuestions
+	}
 	switch {
 	case now.Before(i.pause):
 		return i.failure
-	case i.asking >= maxQuestions:
+	case i.asking >= most:
 		return errManyQuestions
 	}
-	looked := 0
+	var active [sha256.Size]byte
+	looked, found := 0, false
 	for key, v := range i.answers {
 		if len(i.answers) < maxAnswers || looked == maxQuestions+64 {
 			break
 		}
-		if looked++; !v.until.IsZero() {
-			delete(i.answers, key) // at worst it is asked again
+		switch looked++; {
+		case v.until.IsZero():
+		case v.claims == nil:
+			delete(i.answers, key)
+		default:
+			active, found = key, true
 		}
+	}
+	if found && len(i.answers) >= maxAnswers {
+		delete(i.answers, active) // at worst it is asked again
 	}
 	return nil
 }
@@ -223,7 +234,10 @@ func (i *introspector) question(ctx context.Context, key [32]byte, token string,
 	defer close(v.done)
 	i.asking--
 	v.claims, v.err = c, err
+	var own *aboutToken
 	switch {
+	case errors.As(err, &own):
+		v.until = now.Add(introspectionPause)
 	case err != nil:
 		i.pause, i.failure = now.Add(introspectionPause), err
 		delete(i.answers, key)
@@ -239,6 +253,12 @@ func (i *introspector) question(ctx context.Context, key [32]byte, token string,
 		delete(i.answers, key)
 	}
 }
+
+// aboutToken is a failure that lies in what was asked or said about one token: it
+// does not speak against the endpoint, and must not hold up what others ask.
+type aboutToken struct{ err error }
+
+func (e *aboutToken) Error() string { return e.err.Error() }
 
 // post asks the introspection endpoint. Only a 200 with JSON is an answer.
 func (i *introspector) post(ctx context.Context, token string) (*claims, error) {
@@ -259,7 +279,11 @@ func (i *introspector) post(ctx context.Context, token string) (*claims, error) 
 		return nil, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge: // some servers say so of what cannot be a token of theirs
+		return nil, &aboutToken{fmt.Errorf("%s answered %d", where, resp.StatusCode)}
+	default:
 		return nil, fmt.Errorf("%s answered %d", where, resp.StatusCode)
 	}
 	if media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || media != "application/json" {
@@ -275,12 +299,13 @@ func (i *introspector) post(ctx context.Context, token string) (*claims, error) 
 	return i.read(body)
 }
 
-// read reads an answer. One that is active has to be whole and from the
-// authorization server that was asked.
+// read reads an answer. One that is active has to be whole, from the authorization
+// server that was asked, and about an access token.
 func (i *introspector) read(body []byte) (*claims, error) {
-	active := false
+	active, access, dpop := false, true, false
 	err := members(body, func(name string, v []byte) error {
-		if name == "active" {
+		switch name {
+		case "active":
 			switch string(v) {
 			case "true":
 				active = true
@@ -288,27 +313,39 @@ func (i *introspector) read(body []byte) (*claims, error) {
 			default:
 				return errClaim
 			}
+		case "token_type", "token_use", "typ":
+			kind := strings.ToLower(text(v))
+			access = access && !slices.Contains(notAccess, kind)
+			dpop = dpop || kind == "dpop"
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the answer about a token: %w", err)
 	}
-	if !active {
+	if !active || !access {
 		return nil, nil //nolint:nilnil // not active is an answer
 	}
 	c, err := readClaims(body)
 	if err != nil {
-		return nil, fmt.Errorf("read the answer about a token: %w", err)
+		return nil, &aboutToken{fmt.Errorf("read the answer about a token: %w", err)}
 	}
 	if c.issuer == "" {
 		c.issuer = i.from.id
 	}
 	if c.issuer != i.from.id {
-		return nil, fmt.Errorf("the answer about a token names the issuer %q", c.issuer)
+		return nil, &aboutToken{fmt.Errorf("the answer about a token names the issuer %q", c.issuer)}
+	}
+	if dpop && (c.bound == nil || c.bound.jkt == "") {
+		return nil, &aboutToken{errors.New("the answer about a token says that it is bound to a key, and not to which")}
 	}
 	return c, nil
 }
+
+// notAccess is what servers call tokens that are active and not for a resource
+// (token_type; token_use of some, and typ of others): a hint that the question is
+// about an access token binds nobody (RFC 7662 section 2.1).
+var notAccess = []string{"refresh_token", "refresh", "offline", "id_token", "id", "n_a"}
 
 // where returns the endpoint, from the metadata where it is not configured.
 func (i *introspector) where(ctx context.Context) (string, error) {

@@ -169,7 +169,7 @@ func readClaims(raw []byte) (*claims, error) {
 		case "scope":
 			c.scopes, err = claimScopes(v)
 		case "scp": // what Entra ID and Okta write instead
-			if c.scopes == nil {
+			if len(c.scopes) == 0 {
 				c.scopes, err = claimScopes(v)
 			}
 		case "exp":
@@ -222,12 +222,17 @@ func claimList(v []byte) ([]string, error) {
 	return out, nil
 }
 
+// claimScopes reads scopes. Those of a claim that is empty are none, and not nil.
 func claimScopes(v []byte) (oauth.Scopes, error) {
 	list, err := claimList(v)
 	if err != nil {
 		return nil, err
 	}
-	return oauth.ParseScopes(strings.Join(list, " "))
+	s, err := oauth.ParseScopes(strings.Join(list, " "))
+	if s == nil {
+		s = oauth.Scopes{}
+	}
+	return s, err
 }
 
 // claimTime reads a NumericDate: a number of seconds, never a string, within

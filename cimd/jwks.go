@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/jose"
+	"github.com/bonafide-id/bonafide/internal/planted"
 )
 
 // keysCoolDown is the least time between two fetches of one jwks_uri, whatever
@@ -54,7 +55,7 @@ func (e *entry) serves(kid string, now time.Time) bool {
 		return false
 	}
 	since := now.Sub(e.attempted) // negative if the clock was set back
-	return kid == "" || e.keys.kids[kid] || since < keysCoolDown && since > -maxClockStep
+	return kid == "" || e.keys.kids[kid] || since < keysCoolDown && since > -maxClockStep && !planted.Weak("cooldown")
 }
 
 // parseKeys reads a fetched key set, without the keys that cannot be used.

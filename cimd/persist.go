@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"runtime/debug"
 	"time"
+
+	"github.com/bonafide-id/bonafide/internal/planted"
 )
 
 // record is the stored form of an entry. Freshness is not stored but computed
@@ -45,7 +47,7 @@ func (r *Resolver) save(ctx context.Context, t target, e *entry) {
 	if e.withdrawn != nil {
 		rec.Withdrawn = &withdrawal{e.withdrawn.Kind, e.withdrawn.Rule, e.withdrawn.Hint}
 	}
-	if e.fresh.Store {
+	if e.fresh.Store || planted.Weak("nostore") {
 		rec.Body, rec.Header = e.body, e.header
 	}
 	raw, err := json.Marshal(rec)

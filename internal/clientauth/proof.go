@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/jose"
+	"github.com/bonafide-id/bonafide/internal/planted"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/oauth"
 )
@@ -157,6 +158,9 @@ func (a *Authenticator) proof(answer http.Header, r *http.Request, d proofDemand
 // nor another endpoint makes an old proof new (DP-02).
 func (a *Authenticator) spendProof(ctx context.Context, p *jose.Proof) error {
 	err := a.cfg.Spender.SpendID(ctx, spenderProof+p.JKT, store.HashOf(p.JTI), p.Issued.Add(proofPast+skew), a.cfg.Now())
+	if planted.Weak("proof") {
+		err = nil
+	}
 	if errors.Is(err, store.ErrSpent) {
 		return oauth.Refuse(oauth.InvalidDPoPProof, "%sits jti was used before", hintProof).Under("DPOP-01")
 	}

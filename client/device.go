@@ -25,6 +25,7 @@ type DeviceCode struct {
 
 const (
 	devicePoll   = 5 * time.Second // between two polls, where the server does not say
+	deviceFloor  = time.Second     // the least that a server can make of it
 	deviceSlower = 5 * time.Second // more of it, each time the server says slow_down
 	deviceSlow   = 2 * time.Minute // the most that failures make of it
 	deviceMost   = time.Hour       // the longest that a code is waited for
@@ -101,7 +102,7 @@ func (d *deviceAnswer) read(raw []byte) error {
 	case math.IsNaN(d.Interval) || d.Interval <= 0:
 		d.Interval = devicePoll.Seconds()
 	}
-	d.Interval = min(d.Interval, deviceMost.Seconds())
+	d.Interval = min(max(d.Interval, deviceFloor.Seconds()), deviceMost.Seconds())
 	if err := checkOpen(d.URI); err != nil {
 		return fmt.Errorf("verification_uri: %w", err)
 	}

@@ -17,6 +17,8 @@ type Server struct {
 	Issuer           string       // the authorization server
 	ClientID         string       // who the client is at that server
 	Scopes           oauth.Scopes // what to ask for at first; empty asks for nothing in particular
+	ACRValues        string       // how the user has to sign in, as the resource demands it (RFC 9470); "" is any
+	MaxAge           string       // how many seconds ago at most; "" is any
 	ResourceMetadata oauth.ResourceMetadata
 	Metadata         oauth.ServerMetadata
 }
@@ -62,6 +64,7 @@ func (c *Client) findServer(ctx context.Context, target string, challenge oauth.
 	found := func(id string, m *oauth.ServerMetadata) (*Server, error) {
 		s := &Server{Resource: rm.Resource, Issuer: m.Issuer, ClientID: id, ResourceMetadata: *rm, Metadata: *m}
 		s.Scopes = c.firstScopes(challenge, s)
+		s.ACRValues, s.MaxAge = strength(challenge)
 		return s, nil
 	}
 	for _, issuer := range issuers {
@@ -165,6 +168,10 @@ func (c *Client) readResourceMetadata(ctx context.Context, target, place string,
 	return &rm, nil
 }
 
+// maxServers is how many of the authorization servers of a resource are tried: each
+// is some requests to whomever the resource names.
+const maxServers = 8
+
 // candidates returns the authorization servers in the order in which to try
 // them: those that know the client first (CLI-06). One that a stranger's network
 // must not make us talk to refuses the whole document.
@@ -187,7 +194,8 @@ func (c *Client) candidates(target string, rm *oauth.ResourceMetadata) ([]string
 			rest = append(rest, issuer)
 		}
 	}
-	return append(known, rest...), nil
+	all := append(known, rest...)
+	return all[:min(len(all), maxServers)], nil
 }
 
 // serverMetadata asks an issuer for its metadata at the known places in their

@@ -28,6 +28,15 @@ type Flow struct {
 	done     atomic.Bool
 }
 
+// String names who is asked for what, and shows neither the address nor what has
+// to stay here.
+func (f *Flow) String() string {
+	return fmt.Sprintf("sign-in at %s for %s (%s)", f.server.Issuer, f.server.Resource, f.scopes)
+}
+
+// GoString is String, so that %#v shows no secret either.
+func (f *Flow) GoString() string { return f.String() }
+
 // Begin prepares a sign-in at the server, and pushes the request there if the
 // server takes that. redirect is the redirect URI exactly as it will be used;
 // scopes may be nil for the server's first scopes. Issuer, verifier and state are
@@ -63,6 +72,8 @@ func (c *Client) begin(ctx context.Context, s *Server, redirect string, scopes o
 		"code_challenge", oauth.S256(f.verifier),
 		"code_challenge_method", "S256",
 		"resource", s.Resource,
+		"acr_values", s.ACRValues,
+		"max_age", s.MaxAge,
 	}
 	if f.bound && method != oauth.MethodAttestationDPoP {
 		pairs = append(pairs, "dpop_jkt", f.key.private.Public().Thumbprint())

@@ -85,7 +85,7 @@ func (c *Client) askRegistration(ctx context.Context, m *oauth.ServerMetadata, r
 	if resp.StatusCode != http.StatusCreated && resp.StatusCode != http.StatusOK {
 		return answer{resp.StatusCode, raw}.refused("registration endpoint")
 	}
-	return c.check("CLI-27", "the registration is one that the client can use", r.registered(raw, method))
+	return c.check("CLI-27", "the registration is one that the client can use", r.registered(raw, method, d.RedirectURIs))
 }
 
 // registeredMethod chooses how to be registered: the client's own methods, else a
@@ -112,8 +112,9 @@ func (c *Client) registeredMethod(m *oauth.ServerMetadata) (string, error) {
 
 // registered takes over a registration response. What the server registered in
 // place of what was asked is a refusal, unless it is a secret that goes with one
-// of the two ways to send it.
-func (g *Grant) registered(raw []byte, method string) error {
+// of the two ways to send it. A server that does not repeat the redirect URIs has
+// taken them.
+func (g *Grant) registered(raw []byte, method string, redirects []string) error {
 	var out struct {
 		ClientID string   `json:"client_id"`
 		Secret   string   `json:"client_secret"`
@@ -126,6 +127,12 @@ func (g *Grant) registered(raw []byte, method string) error {
 	}
 	if out.Method == "" {
 		out.Method = method
+	}
+	for _, asked := range redirects {
+		fits := func(listed string) bool { return oauth.MatchRedirect(listed, asked) }
+		if out.Redirect != nil && !slices.ContainsFunc(out.Redirect, fits) {
+			return fmt.Errorf("the server registered the redirect URIs %q in place of %s", out.Redirect, asked)
+		}
 	}
 	secret := out.Method == oauth.MethodSecretPost || out.Method == oauth.MethodSecretBasic
 	switch {

@@ -128,7 +128,7 @@ func (c *Client) current(ctx context.Context, target, used string) (*Grant, erro
 	if err != nil || g == nil || g.AccessToken == "" || !c.mine(ctx, g) {
 		return nil, err
 	}
-	if usable(g) {
+	if usable(g) || g.RefreshToken == "" && g.AccessToken != used && c.cfg.Now().Before(g.Expires) {
 		return g, nil
 	}
 	type outcome struct {

@@ -8,16 +8,31 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
-// HTTPClient returns an http.Client for calls to the resource: see [Transport].
+// HTTPClient returns an http.Client for calls to the resource: see [Transport]. It
+// follows redirects on the resource's own origin. One that leads elsewhere is the
+// answer, unless Config.HTTP says what becomes of redirects: what is sent to the
+// resource is for nobody else, and least of all for the user's own network (CLI-23).
 func (c *Client) HTTPClient(resource string) *http.Client {
 	h := *c.calls
-	h.Transport = c.Transport(resource)
+	t := c.Transport(resource)
+	h.Transport = t
+	if h.CheckRedirect == nil {
+		h.CheckRedirect = t.checkRedirect
+	}
 	return &h
+}
+
+func (t *Transport) checkRedirect(req *http.Request, via []*http.Request) error {
+	if len(via) >= maxRedirects || originOf(req.URL.String()) != originOf(t.target) {
+		return http.ErrUseLastResponse
+	}
+	return nil
 }
 
 // Transport returns an http.RoundTripper for calls to the resource.
@@ -46,6 +61,8 @@ const (
 	maxSends   = 5       // of one request: a nonce, a refresh, a sign-in, a step-up
 	maxReplay  = 1 << 20 // largest body of unknown origin that is kept for a repetition
 	maxStepped = 1024    // operations whose failures are remembered
+
+	maxRedirects = 10 // of one request
 )
 
 // RoundTrip implements http.RoundTripper.
@@ -76,7 +93,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err == nil && next == nil {
 			return resp, nil
 		}
-		drain(resp)
+		resp.Body.Close() // without a look at what is left, which may be without end
 		if err != nil {
 			return nil, fmt.Errorf("call resource: %w", err)
 		}
@@ -135,6 +152,9 @@ func (a *attempt) react(resp *http.Response, g *Grant) (*Grant, error) {
 	}
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:
+		if g != nil && challenge.Get("error") == string(oauth.InsufficientUserAuthentication) { // the token is good
+			return a.client.stepUp(ctx, a.target, g, challenge, operation(a.req, a.replay))
+		}
 		used := ""
 		if g != nil {
 			used = g.AccessToken
@@ -208,11 +228,14 @@ func (c *Client) signInOnce(ctx context.Context, target, used string, challenge 
 	return c.signIn(ctx, target, s, scopes)
 }
 
-// stepUp signs in for what was asked before and what the challenge names
-// (CLI-12). It gives up, with nil, when that cannot help or did not help before.
+// stepUp signs in for what was asked before and what the challenge names: scopes
+// (CLI-12), or how the user has to sign in (RFC 9470). It gives up, with nil, when
+// that cannot help or did not help before.
 func (c *Client) stepUp(ctx context.Context, target string, g *Grant, challenge oauth.Challenge, op string) (*Grant, error) {
 	wanted, err := oauth.ParseScopes(challenge.Get("scope"))
-	if err != nil || len(wanted) == 0 || g.Scopes.Covers(wanted) {
+	acr, age := strength(challenge)
+	stronger := (acr != "" || age != "") && c.browses()
+	if (err != nil || len(wanted) == 0 || g.Scopes.Covers(wanted)) && !stronger {
 		c.step(Step{Kind: StepDecide, Text: "leave it at the refusal: it names nothing that the token lacks", Rule: "CLI-12"})
 		return nil, nil
 	}
@@ -236,8 +259,26 @@ func (c *Client) stepUp(ctx context.Context, target string, g *Grant, challenge 
 	if c.belongs(g, s) {
 		scopes = g.Asked.Or(wanted)
 	}
+	if len(scopes) == 0 {
+		scopes = s.Scopes
+	}
 	c.step(Step{Kind: StepDecide, Text: "ask the user for more: " + scopes.String(), Rule: "CLI-12"})
 	return c.signIn(ctx, target, s, scopes)
+}
+
+// strength returns what a challenge wants of the sign-in itself (RFC 9470 section
+// 3), for the authorization request; "" where it wants nothing that can be said.
+func strength(challenge oauth.Challenge) (acrValues, maxAge string) {
+	if challenge.Get("error") != string(oauth.InsufficientUserAuthentication) {
+		return "", ""
+	}
+	if acr, err := oauth.ParseScopes(challenge.Get("acr_values")); err == nil { // the same grammar
+		acrValues = acr.String()
+	}
+	if n, err := strconv.ParseUint(challenge.Get("max_age"), 10, 31); err == nil {
+		maxAge = strconv.FormatUint(n, 10)
+	}
+	return acrValues, maxAge
 }
 
 // mayStepUp counts an attempt for an operation and reports whether it is one of
@@ -353,9 +394,4 @@ func closeBody(req *http.Request) {
 	if req.Body != nil {
 		req.Body.Close()
 	}
-}
-
-func drain(resp *http.Response) {
-	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
-	resp.Body.Close()
 }

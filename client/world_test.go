@@ -250,8 +250,9 @@ type rsServer struct {
 	seen      []string
 	needs     func(r *http.Request, body string) string // scope of an operation
 	bodies    []string
-	nonce     string        // demanded in proofs; "" demands none
-	proofs    []*jose.Proof // that came to it
+	nonce     string                                            // demanded in proofs; "" demands none
+	proofs    []*jose.Proof                                     // that came to it
+	first     func(w http.ResponseWriter, r *http.Request) bool // answers first, if it wants to
 }
 
 const insertedPath = "/.well-known/oauth-protected-resource/mcp"
@@ -271,6 +272,12 @@ func (rs *rsServer) with(f func()) {
 }
 
 func (rs *rsServer) serve(w http.ResponseWriter, r *http.Request) {
+	rs.mu.Lock()
+	first := rs.first
+	rs.mu.Unlock()
+	if first != nil && first(w, r) {
+		return
+	}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	rs.seen = append(rs.seen, r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("Authorization"))

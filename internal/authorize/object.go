@@ -304,7 +304,7 @@ func objectRefused(clientID string, cause error) error {
 	}
 	return &web.Refusal{
 		Err: e, Status: http.StatusBadRequest, ClientURL: clientID,
-		Title: "The app's request could not be checked",
+		Title: "The app’s request could not be checked",
 		What:  "The app signed its request, and the signature or something in it is not right. Nothing was shared.",
 		Next:  "Go back to the app and start again. If that does not help, its developer has to correct it.",
 	}

@@ -121,7 +121,7 @@ func (a *attempt) warnStale(*question, string, string) *warning {
 		return nil
 	}
 	return &warning{
-		True: "We cannot reach this app's address right now.",
+		True: "We cannot reach this app’s address right now.",
 		Do:   "What you see is what it said the last time we could. If anything looks odd, try again later.",
 	}
 }

@@ -27,7 +27,7 @@ func refuseUnknown(clientID string) *web.Refusal {
 		oauth.Refuse(oauth.InvalidClient, "the client_id is neither registered here nor an https URL").Under("URL-01"),
 		words{"This app is not known here",
 			"The app sent a name that this server does not know. Nothing was shared.",
-			"Ask the app's maker, or your administrator, to check how it is set up."})
+			"Ask the app’s maker, or your administrator, to check how it is set up."})
 }
 
 func refuseDisabled(clientID string) *web.Refusal {
@@ -61,7 +61,7 @@ func refuseWaiting(clientID, rule string) *web.Refusal {
 	return refusal(http.StatusForbidden, clientID,
 		oauth.Refuse(oauth.AccessDenied, "the client has to be approved by an administrator first").Under(rule),
 		words{"This app has not been approved yet",
-			"Apps need an administrator's approval before anyone can connect them. Nothing was shared.",
+			"Apps need an administrator’s approval before anyone can connect them. Nothing was shared.",
 			"Ask your administrator to approve it, with the reference below; then start again from the app."})
 }
 
@@ -104,16 +104,16 @@ func refuseResolve(clientID string, err error) error {
 			return refuseReserved(clientID)
 		}
 		r = refusal(http.StatusBadRequest, clientID, deny(oauth.InvalidClient),
-			words{"This app's address is not usable", "The app sent an address for itself that does not follow the rules. Nothing was fetched or shared.",
-				"This is for the app's maker to mend."})
+			words{"This app’s address is not usable", "The app sent an address for itself that does not follow the rules. Nothing was fetched or shared.",
+				"This is for the app’s maker to mend."})
 	case cimd.KindDocument, cimd.KindMismatch:
 		r = refusal(http.StatusBadRequest, clientID, deny(oauth.InvalidClient),
 			words{"This app describes itself wrongly", "We read what the app says about itself at " + host + ", and it does not follow the rules. Nothing was shared.",
-				"This is for the app's maker to mend. You can try again once it is."})
+				"This is for the app’s maker to mend. You can try again once it is."})
 	case cimd.KindTooLarge:
 		r = refusal(http.StatusBadGateway, clientID, deny(oauth.InvalidClient),
 			words{"This app describes itself at too great length", "What the app publishes about itself at " + host + " is larger than we read. Nothing was shared.",
-				"This is for the app's maker to mend."})
+				"This is for the app’s maker to mend."})
 	case cimd.KindRefused:
 		r = refusal(http.StatusForbidden, clientID, deny(oauth.UnauthorizedClient),
 			words{"This app is not allowed here", "This server does not accept this app. Nothing was shared.",
@@ -127,8 +127,8 @@ func refuseResolve(clientID string, err error) error {
 		return refuseDisabled(clientID)
 	case cimd.KindGone:
 		r = refusal(http.StatusBadGateway, clientID, deny(oauth.InvalidClient),
-			words{"This app has withdrawn its description", "The app no longer publishes who it is at " + host + ". Nothing was shared.",
-				"Ask the app's maker. If it used to work here, tell your administrator."})
+			words{"This app does not say who it is", "There is nothing about the app at the address that it gave for itself, at " + host + ". Nothing was shared.",
+				"Ask the app’s maker. If it used to work here, tell your administrator."})
 	default: // fetch, status, content type: one look from outside
 		r = refusal(http.StatusBadGateway, clientID, deny(oauth.InvalidClient),
 			words{"We could not check this app", "Its address (" + host + ") did not give the answer we need. Nothing was shared.",

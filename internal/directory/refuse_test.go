@@ -32,7 +32,7 @@ func TestRefusalsOfTheResolver(t *testing.T) {
 		cimd.KindFetch:    {http.StatusBadGateway, oauth.InvalidClient, "could not check"},
 		cimd.KindStatus:   {http.StatusBadGateway, oauth.InvalidClient, "could not check"},
 		cimd.KindType:     {http.StatusBadGateway, oauth.InvalidClient, "could not check"},
-		cimd.KindGone:     {http.StatusBadGateway, oauth.InvalidClient, "withdrawn"},
+		cimd.KindGone:     {http.StatusBadGateway, oauth.InvalidClient, "does not say who it is"}, // whether it ever did is not known
 		cimd.KindTooLarge: {http.StatusBadGateway, oauth.InvalidClient, "too great length"},
 		cimd.KindDocument: {http.StatusBadRequest, oauth.InvalidClient, "describes itself wrongly"},
 		cimd.KindMismatch: {http.StatusBadRequest, oauth.InvalidClient, "describes itself wrongly"},
@@ -47,6 +47,9 @@ func TestRefusalsOfTheResolver(t *testing.T) {
 				}
 				if kind != cimd.KindDisabled && (r.Err.Hint != "the hint" || r.Err.Rule != "FETCH-99" || !errors.Is(r, err)) {
 					t.Errorf("the developer reads %q (%s), the log %v", r.Err.Hint, r.Err.Rule, r.Err)
+				}
+				if strings.Contains(r.Title+r.What+r.Next, "'") {
+					t.Errorf("a typewriter's apostrophe: %q %q %q", r.Title, r.What, r.Next)
 				}
 				if kind == cimd.KindBusy && name == "at once" && r.RetryAfter != 7*time.Second {
 					t.Errorf("to come again after %v", r.RetryAfter)
@@ -83,7 +86,7 @@ func TestRefusalsOfThePolicy(t *testing.T) {
 	}{
 		{"deny in our words", policy.Decision{Action: policy.Deny}, oauth.UnauthorizedClient, "does not accept this app"},
 		{"deny in the administrator's words", policy.Decision{Action: policy.Deny, Reason: "Retired last year."}, oauth.UnauthorizedClient, "Retired last year."},
-		{"ask", policy.Decision{Action: policy.Ask, Reason: "not shown"}, oauth.AccessDenied, "administrator's approval"},
+		{"ask", policy.Decision{Action: policy.Ask, Reason: "not shown"}, oauth.AccessDenied, "administrator’s approval"},
 	} {
 		t.Run("POL-01 "+c.name, func(t *testing.T) {
 			if r := refusePolicy(someone, c.decision); r.Status != http.StatusForbidden || r.Err.Code != c.code || !strings.Contains(r.What, c.what) {

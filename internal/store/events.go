@@ -88,7 +88,9 @@ func (t *tx) keep(events []entry) error {
 		e := &events[i]
 		seq := t.head.seq + 1
 		hash := chain(t.head.hash, seq, e.line)
-		if _, err := t.exec(`INSERT INTO audit (`+eventColumns+`, hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+		if t.postgres && t.apart == 0 {
+			t.pending = append(t.pending, row{e, seq, hash})
+		} else if _, err := t.exec(`INSERT INTO audit (`+eventColumns+`, hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
 			seq, micros(e.Time), string(e.Type), e.Ref, e.Client, e.User, e.Grant, e.Resource, e.IP, e.Rule, e.Code, e.data, hash); err != nil {
 			return fmt.Errorf("write event: %w", err)
 		}
@@ -98,6 +100,43 @@ func (t *tx) keep(events []entry) error {
 		}
 	}
 	return nil
+}
+
+// row is an event with its place in the chain.
+type row struct {
+	*entry
+	seq  int64
+	hash Hash
+}
+
+// flush writes the events that wait for the end of the transaction, all in one
+// way to the server and back.
+func (t *tx) flush() error {
+	n := len(t.pending)
+	if n == 0 {
+		return nil
+	}
+	seqs, times, hashes := make([]int64, n), make([]int64, n), make([][]byte, n)
+	var texts [10][]string
+	for i := range texts {
+		texts[i] = make([]string, n)
+	}
+	for i, e := range t.pending {
+		seqs[i], times[i], hashes[i] = e.seq, micros(e.Time), e.hash[:]
+		for j, s := range [...]string{string(e.Type), e.Ref, e.Client, e.User, e.Grant, e.Resource, e.IP, e.Rule, e.Code, e.data} {
+			texts[j][i] = s
+		}
+	}
+	args := []any{seqs, times}
+	for _, column := range texts {
+		args = append(args, column)
+	}
+	_, err := t.exec(`INSERT INTO audit (`+eventColumns+`, hash) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[],
+		$5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bytea[])`, append(args, hashes)...)
+	if err != nil && !transient(err) && !t.lost() {
+		return errors.Join(errApart, err)
+	}
+	return err
 }
 
 const eventColumns = `seq, at, type, ref, client_id, user_id, grant_id, resource, ip, rule, code, data`

@@ -183,13 +183,18 @@ func (t *tx) list(each func(scan func(...any) error) error, query string, args .
 	}
 	rows, err := s.QueryContext(t.ctx, args...)
 	if err != nil {
+		t.did(query, false, err)
 		return err
 	}
 	defer rows.Close()
+	t.did(query, true, nil) // whatever it returns, it may have changed as much
 	for rows.Next() {
 		if err := each(rows.Scan); err != nil {
+			t.did(query, false, err)
 			return err
 		}
 	}
-	return rows.Err()
+	err = rows.Err()
+	t.did(query, false, err)
+	return err
 }

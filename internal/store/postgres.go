@@ -236,10 +236,10 @@ const pgCommit = `SET LOCAL statement_timeout = 0; COMMIT`
 // off until now, in one message. It returns what the server says that the last
 // of them did: a transaction that failed answers COMMIT with ROLLBACK.
 func (t *tx) control(text string) (did string, err error) {
-	if t.before != "" {
-		text = t.before + "; " + text
-		t.before = ""
+	if t.before != "" && text != "" {
+		text = "; " + text
 	}
+	text, t.before = t.before+text, ""
 	err = t.conn.Raw(func(c any) error {
 		results, err := c.(*stdlib.Conn).Conn().PgConn().Exec(t.ctx, text).ReadAll()
 		if len(results) > 0 {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -22,13 +23,26 @@ type tx struct {
 	before     string              // goes before the next control statement
 	committing bool                // COMMIT was sent
 	head       head                // of the audit, as this transaction sees it
+	pending    []row               // of the audit, on PostgreSQL: written together at the end of a transaction without savepoints
 	topics     map[string]struct{} // what those who watch have to hear of
+
+	apart   int  // for so many transactions more each job has a savepoint of its own
+	changed bool // the current job changed something
+	failed  bool // one of its statements did
 }
 
+// apartFor is for how many transactions jobs are kept apart after one of them
+// had to be undone.
+const apartFor = 16
+
+// errApart says that a job has to be undone alone, and that it cannot be: nothing
+// of the transaction happened, and it is run again with the jobs apart.
+var errApart = errors.New("a change has to be undone alone")
+
 // begin starts a transaction that may write. On PostgreSQL that goes with the
-// first savepoint, to save a way to the server and back.
+// first savepoint, if there are any, to save a way to the server and back.
 func (t *tx) begin(ctx context.Context) error {
-	t.ctx, t.head, t.committing, t.topics = ctx, head{}, false, nil
+	t.ctx, t.head, t.pending, t.committing, t.topics = ctx, head{}, t.pending[:0], false, nil
 	if t.conn == nil {
 		conn, err := t.db.Conn(ctx)
 		if err != nil {
@@ -36,11 +50,14 @@ func (t *tx) begin(ctx context.Context) error {
 		}
 		t.conn, t.stmts = conn, map[string]*sql.Stmt{}
 	}
-	if t.postgres {
-		t.before = pgBegin
+	if !t.postgres {
+		_, err := t.exec("BEGIN IMMEDIATE")
+		return err
+	}
+	if t.before = pgBegin; t.apart > 0 {
 		return nil
 	}
-	_, err := t.exec("BEGIN IMMEDIATE")
+	_, err := t.control("")
 	return err
 }
 
@@ -95,7 +112,7 @@ func (t *tx) drop() {
 // lost after it may have: that is never run again.
 func (t *tx) again(err error) bool {
 	switch {
-	case transient(err):
+	case transient(err), errors.Is(err, errApart):
 		return true
 	case t.committing || t.ctx.Err() != nil || !t.lost():
 		return false
@@ -105,8 +122,29 @@ func (t *tx) again(err error) bool {
 }
 
 // run carries out one job. Its own failure is left in job.err and undoes only
-// what the job did; the error returned is one of the whole transaction.
+// what the job did; the error returned is one of the whole transaction. A savepoint
+// costs as much as a small job, and nearly all jobs that fail do so before they
+// change anything: they have one only when it turned out that one was needed.
 func (t *tx) run(j *job) error {
+	if t.apart > 0 {
+		return t.runApart(j)
+	}
+	before, pending := t.head, len(t.pending)
+	t.changed, t.failed = false, false
+	j.err = t.guard(j.do)
+	switch {
+	case j.err != nil && (transient(j.err) || t.lost()):
+		return j.err
+	case t.failed || j.err != nil && t.changed:
+		return errApart
+	case j.err != nil:
+		t.head, t.pending = before, t.pending[:pending]
+	}
+	return nil
+}
+
+// runApart is run with a savepoint.
+func (t *tx) runApart(j *job) error {
 	if err := t.steer("SAVEPOINT job"); err != nil {
 		return err
 	}
@@ -142,6 +180,7 @@ func (t *tx) steer(text string) (err error) {
 func (t *tx) guard(do func(*tx) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			t.failed = true
 			err = fmt.Errorf("store: panic in a change: %v", p)
 		}
 	}()
@@ -154,10 +193,19 @@ func (t *tx) prepare(query string) (*sql.Stmt, error) {
 		return s, nil
 	}
 	s, err := t.conn.PrepareContext(t.ctx, query)
-	if err == nil {
-		t.stmts[query] = s
+	if err != nil {
+		t.failed = true
+		return nil, err
 	}
-	return s, err
+	t.stmts[query] = s
+	return s, nil
+}
+
+// did notes what a statement did for the current job: whether it failed, or
+// changed as much as one row.
+func (t *tx) did(query string, rows bool, err error) {
+	t.failed = t.failed || err != nil
+	t.changed = t.changed || err == nil && rows && !strings.HasPrefix(query, "SELECT")
 }
 
 // exec runs a statement and returns how many rows it changed.
@@ -168,9 +216,12 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 	}
 	res, err := s.ExecContext(t.ctx, args...)
 	if err != nil {
+		t.did(query, false, err)
 		return 0, err
 	}
-	return res.RowsAffected()
+	n, err := res.RowsAffected()
+	t.did(query, n > 0, err)
+	return n, err
 }
 
 // get reads the one row of a query, or returns ErrNotFound.
@@ -183,6 +234,7 @@ func (t *tx) get(scan []any, query string, args ...any) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrNotFound
 	}
+	t.did(query, true, err)
 	return err
 }
 

@@ -200,11 +200,18 @@ func (s *Store) runBatch(w *tx, first *job) {
 		defer done()
 	}
 	var err error
+	if w.apart > 0 {
+		w.apart--
+	}
 	for run := range maxRuns {
 		if batch, err = s.runOnce(ctx, w, batch); err == nil || !w.again(err) {
 			break
 		}
 		s.retries.Add(1)
+		if errors.Is(err, errApart) {
+			w.apart = apartFor
+			continue
+		}
 		s.log.Warn("store: transaction is run again", "run", run+1, "jobs", len(batch), "error", err)
 	}
 	if err == nil {
@@ -239,8 +246,8 @@ func (s *Store) take(batch []*job, j *job) []*job {
 	return batch
 }
 
-// runOnce runs each job under a savepoint of its own and commits. The batch it
-// returns has grown by what arrived meanwhile.
+// runOnce runs the jobs and commits. The batch it returns has grown by what
+// arrived meanwhile.
 func (s *Store) runOnce(ctx context.Context, w *tx, batch []*job) (_ []*job, err error) {
 	start := time.Now()
 	if err := w.begin(ctx); err != nil {
@@ -260,11 +267,14 @@ func (s *Store) runOnce(ctx context.Context, w *tx, batch []*job) (_ []*job, err
 			}
 		}
 	}
-	if err := w.commit(); err != nil {
-		w.rollback()
-		return batch, err
+	err = w.flush()
+	if err == nil {
+		err = w.commit()
 	}
-	return batch, nil
+	if err != nil {
+		w.rollback()
+	}
+	return batch, err
 }
 
 // arrived adds one of those who wait in the queue now.

@@ -19,9 +19,10 @@ import (
 func hold(t *testing.T, s *Store) (release func() error) {
 	t.Helper()
 	started, gate, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	var once sync.Once // a change may run several times
 	go func() {
 		done <- s.write(context.Background(), func(*tx) error {
-			close(started)
+			once.Do(func() { close(started) })
 			<-gate
 			return nil
 		})
@@ -155,32 +156,7 @@ func TestWriter(t *testing.T) {
 			t.Errorf("half a change stands: %v, %v", denied, err)
 		}
 	})
-	t.Run("events of a failed change leave the chain whole", func(t *testing.T) {
-		s := open(t)
-		release := hold(t, s)
-		var wg sync.WaitGroup
-		for i := range 60 {
-			wg.Go(func() {
-				_ = s.write(context.Background(), func(tx *tx) error {
-					if err := tx.record(noon, audit.Event{Type: audit.TypeLogin, User: fmt.Sprint(i)}); err != nil {
-						return err
-					}
-					if i%3 == 0 {
-						return errors.New("no")
-					}
-					return nil
-				})
-			})
-		}
-		untilQueued(s, 60)
-		if err := release(); err != nil {
-			t.Fatal(err)
-		}
-		wg.Wait()
-		if intact, broken, err := s.VerifyEvents(t.Context()); intact != 40 || broken != 0 || err != nil {
-			t.Errorf("%d intact, %d broken, %v", intact, broken, err)
-		}
-	})
+	t.Run("events of a failed change leave the chain whole", func(t *testing.T) { chainOfFailures(t, open(t)) })
 }
 
 func TestFailedCommit(t *testing.T) {
@@ -336,4 +312,130 @@ func TestSweepIsShort(t *testing.T) {
 		// How long a step takes is measured in bench: here it is bounded by its rows,
 		// and others get their turn between two steps.
 	})
+}
+
+func chainOfFailures(t *testing.T, s *Store) {
+	t.Helper()
+	release := hold(t, s)
+	var wg sync.WaitGroup
+	for i := range 60 {
+		wg.Go(func() {
+			_ = s.write(context.Background(), func(tx *tx) error {
+				if err := tx.record(noon, audit.Event{Type: audit.TypeLogin, User: fmt.Sprint(i)}); err != nil {
+					return err
+				}
+				if i%3 == 0 {
+					return errors.New("no")
+				}
+				return nil
+			})
+		})
+	}
+	untilQueued(s, 60)
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	if intact, broken, err := s.VerifyEvents(t.Context()); intact != 40 || broken != 0 || err != nil {
+		t.Errorf("%d intact, %d broken, %v", intact, broken, err)
+	}
+}
+
+// TestApart is about changes that fail after they changed something.
+func TestApart(t *testing.T) {
+	t.Run("SQLite", func(t *testing.T) { apart(t, open(t)) })
+	t.Run("PostgreSQL", func(t *testing.T) {
+		s := openPG(t)
+		apart(t, s)
+		chainOfFailures(t, s)
+		unkept(t, s)
+	})
+}
+
+// unkept: events wait for the end of a transaction. One that the database does not
+// take fails its own change, whatever it waits with.
+func unkept(t *testing.T, s *Store) {
+	t.Helper()
+	release := hold(t, s)
+	bad, good := make(chan error, 1), make(chan error, 1)
+	go func() {
+		bad <- s.write(context.Background(), func(tx *tx) error { return tx.keep([]entry{{Event: audit.Event{Ref: "\x00"}, line: []byte("{}")}}) })
+	}()
+	go func() {
+		good <- s.SpendID(context.Background(), "x", HashOf("good"), noon, noon)
+	}()
+	untilQueued(s, 2)
+	if err := errors.Join(release(), <-good); err != nil {
+		t.Error(err)
+	}
+	if err := <-bad; err == nil || errors.Is(err, errApart) {
+		t.Errorf("got %v", err)
+	}
+	if _, broken, err := s.VerifyEvents(t.Context()); broken != 0 || err != nil {
+		t.Errorf("%d broken, %v", broken, err)
+	}
+}
+
+func apart(t *testing.T, s *Store) {
+	runs := 0
+	failing := func(tx *tx) error {
+		runs++
+		if _, err := tx.exec(`INSERT INTO denied_tokens (jti, expires_at) VALUES ($1, $2)`, "half", 1); err != nil {
+			return err
+		}
+		if err := tx.record(noon, audit.Event{Type: audit.TypeLogin}); err != nil {
+			return err
+		}
+		return errors.New("no")
+	}
+	fails := func() int {
+		runs = 0
+		if err := s.write(t.Context(), failing); err == nil || err.Error() != "no" {
+			t.Errorf("got %v", err)
+		}
+		return runs
+	}
+	if n := fails(); n != 2 {
+		t.Errorf("the first ran %d times: all of its transaction is run again, to undo it alone", n)
+	}
+	for i := range apartFor - 1 {
+		if n := fails(); n != 1 {
+			t.Fatalf("number %d after it ran %d times: it had a savepoint", i, n)
+		}
+	}
+	if n := fails(); n != 2 {
+		t.Errorf("later it ran %d times: without need there are no savepoints", n)
+	}
+	for range apartFor {
+		if err := s.SpendID(t.Context(), "x", HashOf(fmt.Sprint(t.Name(), s.jobs.Load())), noon, noon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := 0
+	for range 3 { // it fails before it changes anything
+		err := s.write(t.Context(), func(tx *tx) error {
+			refused++
+			var one int
+			_ = tx.get([]any{&one}, `SELECT 1 FROM denied_tokens WHERE jti = $1`, "nobody")
+			if n, err := tx.exec(`DELETE FROM denied_tokens WHERE jti = $1`, "nobody"); n != 0 || err != nil {
+				t.Errorf("%d rows, %v", n, err)
+			}
+			return ErrNotFound
+		})
+		if !errors.Is(err, ErrNotFound) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if refused != 3 {
+		t.Errorf("three refusals ran %d times", refused)
+	}
+	if denied, err := s.TokenDenied(t.Context(), "half"); denied || err != nil {
+		t.Errorf("half a change stands: %v, %v", denied, err)
+	}
+	if intact, broken, err := s.VerifyEvents(t.Context()); intact != 0 || broken != 0 || err != nil {
+		t.Errorf("%d events, %d broken, %v", intact, broken, err)
+	}
+	if s.Stats().Retries == 0 {
+		t.Error("nobody counts what was run again")
+	}
 }

@@ -246,7 +246,7 @@ func TestKeys(t *testing.T) {
 		h.people.keysErr = oauth.Refuse(oauth.TemporarilyUnavailable, "busy")
 		h.refused(t, good, "CAUTH-08")
 		h.people.keysErr = errors.New("disk on fire")
-		if _, err := h.Authenticate(t.Context(), good); oauth.AsError(err).Code != oauth.ServerError {
+		if _, err := h.Authenticate(t.Context(), good); err == nil || oauth.AsError(err).Code != oauth.ServerError {
 			t.Fatalf("error %v", err)
 		}
 		h.people.keysErr = nil

@@ -160,7 +160,7 @@ func TestProof(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = a.Proof(httptest.NewRecorder(), requestTo("/token", h.proof(t, key, nil)), &Client{Client: c})
-		if oauth.AsError(err).Code != oauth.ServerError {
+		if err == nil || oauth.AsError(err).Code != oauth.ServerError {
 			t.Error(err)
 		}
 	})

@@ -316,7 +316,7 @@ func (a *Authenticator) find(ctx context.Context, q *Request, id string, mayFetc
 				return nil, err
 			}
 		}
-		return a.cfg.Directory.Find(cimd.WithSource(ctx, web.ClientIP(ctx).String()), id, mayFetch) // who asks pays for the fetch
+		return a.cfg.Directory.Find(cimd.WithSource(ctx, web.Network(web.ClientIP(ctx))), id, mayFetch) // who asks pays for the fetch
 	}
 	c, err := a.cfg.Directory.Stored(ctx, id)
 	if e, ok := errors.AsType[*oauth.Error](err); ok && e.Code == oauth.InvalidClient {

@@ -112,9 +112,9 @@ func (a *app) configCommand() *cobra.Command {
 			fmt.Fprintf(out, "listen     %s\n", cfg.Listen)
 			fmt.Fprintf(out, "documents  %s\n", onOff(cfg.CIMD.Enabled))
 			for _, r := range set.Resources {
-				fmt.Fprintf(out, "resource   %s  (%s, %d scopes)\n", r.ID, r.Name, len(r.Scopes))
+				fmt.Fprintf(out, "resource   %s  (%s, %s)\n", r.ID, r.Name, counted(len(r.Scopes), "scope"))
 			}
-			fmt.Fprintf(out, "policy     %d rules, then %s\n", len(set.Rules), set.Default)
+			fmt.Fprintf(out, "policy     %s, then %s\n", counted(len(set.Rules), "rule"), set.Default)
 			for _, advice := range cfg.Advice() {
 				fmt.Fprintf(out, "note       %s\n", advice)
 			}
@@ -125,6 +125,13 @@ func (a *app) configCommand() *cobra.Command {
 	check.Flags().BoolVar(&a.dev, "dev", false, "check as for serve --dev")
 	cmd.AddCommand(check)
 	return cmd
+}
+
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 func onOff(b bool) string {

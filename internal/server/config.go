@@ -218,23 +218,6 @@ func Parse(raw []byte, dir string, dev bool) (*Config, error) {
 	return &c, nil
 }
 
-// inWords says what the YAML reader says as a person would who wrote the file.
-func inWords(text string) string {
-	for _, s := range sayings {
-		text = s.pattern.ReplaceAllString(text, s.words)
-	}
-	return text
-}
-
-var sayings = []struct {
-	pattern *regexp.Regexp
-	words   string
-}{
-	{regexp.MustCompile(`field (\S+) not found in type \S+`), "unknown key $1"},
-	{regexp.MustCompile("cannot unmarshal !!\\w+ `(.*)` into time.Duration"), "$1 is not a span of time such as 10m or 24h"},
-	{regexp.MustCompile(`netip.ParsePrefix\("(.*)"\): no '/'`), "$1 is not a range of addresses; for one address write $1/32, or /128 for IPv6"},
-}
-
 func (c *Config) check() error {
 	u, err := url.Parse(c.Issuer)
 	switch {

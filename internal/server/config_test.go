@@ -78,6 +78,14 @@ func TestConfigNamesTheMistake(t *testing.T) {
 		{name: "a rule that names nobody", add: "policy: {rules: [{action: allow}]}\n", want: "exactly one"},
 		{name: "an introspection secret that is no hash", replace: "name: GitHub tools", with: "name: G\n    introspection_secret_sha256: secret", want: "hexadecimal"},
 		{name: "two documents", add: "---\nissuer: x\n", want: "more than one"},
+		{name: "a list for a value", add: "listen: [a]\n", want: "line 8: a list stands"},
+		{name: "a value for a list", add: "trusted_proxies: 127.0.0.1\n", want: "line 8: 127.0.0.1 stands where a list belongs, such as [127.0.0.1]"},
+		{name: "a value for keys", add: "cimd: off-and-on\n", want: "line 8: off-and-on stands where keys"},
+		{name: "keys for a value", add: "store: {path: x}\n", want: "line 8: keys with values stand"},
+		{name: "a word for a number", add: "cimd: {document_bytes: much}\n", want: "line 8: much is not a whole number"},
+		{name: "a word for a switch", add: "cimd: {enabled: perhaps}\n", want: "line 8: perhaps is neither true nor false"},
+		{name: "a key that stands twice", add: "store: a\nstore: b\n", want: "line 9: store stands twice, first at line 8"},
+		{name: "a tab", add: "\tstore: a\n", want: "spaces, not with tabs"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			text := minimal
@@ -86,7 +94,10 @@ func TestConfigNamesTheMistake(t *testing.T) {
 			}
 			_, err := Parse([]byte(text+c.add), ".", c.dev)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("got %v, want an error that says %q", err, c.want)
+				t.Fatalf("got %v, want an error that says %q", err, c.want)
+			}
+			if strings.Contains(err.Error(), "unmarshal") || strings.Contains(err.Error(), "!!") {
+				t.Errorf("the error speaks of the program: %v", err)
 			}
 		})
 	}
@@ -109,6 +120,8 @@ func TestCheckFilesFindsWhatServeWouldStumbleOver(t *testing.T) {
 		"authorities that are none":         {"cimd: {egress: {ca_file: junk}}", "cimd.egress.ca_file"},
 		"a certificate that is none":        {"tls: {cert_file: junk, key_file: junk}", "tls"},
 		"a logo of no known kind":           {"brand: {logo: junk}", "logo"},
+		"a store in a folder that is none":  {"store: data/bonafide.db", "there is no folder"},
+		"a store below a file":              {"store: junk/bonafide.db", "there is no folder"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, err := Parse([]byte(minimal+c.add+"\n"), dir, false)

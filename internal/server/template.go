@@ -86,6 +86,11 @@ func (c *Config) CheckFiles() error {
 	if _, err := readKey(c.path(c.KeyFile)); err != nil {
 		return err
 	}
+	if folder := filepath.Dir(c.path(c.Store)); !c.shared() {
+		if at, err := os.Stat(folder); err != nil || !at.IsDir() {
+			return fmt.Errorf("store: there is no folder %s; make it first", folder)
+		}
+	}
 	if c.TLS.CertFile != "" {
 		if _, err := c.certificate(); err != nil {
 			return err

@@ -261,6 +261,34 @@ func TestTimesOfAttestations(t *testing.T) {
 		_, _, err := h.send(t, attempt{attestations: []string{h.attestation(t, nil)}, pops: []string{"x"}, proofs: []string{h.proof(t, h.instance, nil)}})
 		h.uniform(t, err, "ATT-01")
 	})
+	t.Run("ATT-10, DPOP-03 where nonces are demanded the proof that stands in for another has one, and gets no challenge", func(t *testing.T) {
+		h := newAttestHouse(t, Attestation{})
+		h.cfg.RequireNonce = true
+		a := attempt{attestations: []string{h.attestation(t, nil)}, proofs: []string{h.proof(t, h.instance, nil)}}
+		_, answer, err := h.send(t, a)
+		wantCode(t, err, oauth.UseDPoPNonce, "DPOP-03")
+		h.cfg.Attestation.RequireChallenge = true
+		a.proofs = []string{h.proof(t, h.instance, m{"nonce": answer.Get("DPoP-Nonce")})}
+		if _, answer, err = h.send(t, a); err != nil || answer.Get("OAuth-Client-Attestation-Challenge") != "" {
+			t.Errorf("%v, %v", answer, err)
+		}
+	})
+	t.Run("ATT-07 the challenge that answers one which was used before is good", func(t *testing.T) {
+		h := newAttestHouse(t, Attestation{RequireChallenge: true})
+		send := func(challenge string) (http.Header, error) {
+			_, answer, err := h.send(t, attempt{attestations: []string{h.attestation(t, nil)}, pops: []string{h.pop(t, m{"challenge": challenge})}})
+			return answer, err
+		}
+		twice := h.cfg.Nonces.Challenge(h.clock.now())
+		if _, err := send(twice); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := send(twice)
+		wantCode(t, err, oauth.UseAttestationChallenge, "ATT-07")
+		if _, err := send(answer.Get("OAuth-Client-Attestation-Challenge")); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("attack CA-07: what one client can have remembered is bounded for attestations too, for each client", func(t *testing.T) {
 		h := newAttestHouse(t, Attestation{})
 		h.memory = newMemory(1, 2)
@@ -512,6 +540,9 @@ func TestLimiterWindows(t *testing.T) {
 		l.Failed("a")
 		if !l.Allow("a") {
 			t.Error("failures of the last window count")
+		}
+		if l.Failed("a"); l.Allow("a") {
+			t.Error("those of the next do not")
 		}
 	})
 	t.Run("POL-08 who fails again takes nobody's room", func(t *testing.T) {

@@ -144,7 +144,7 @@ func (h *Handler) startDevice(w http.ResponseWriter, r *http.Request) error {
 		return tooManyDevices("this client started too many devices", wait)
 	}
 	d := store.Device{
-		ClientID: client.ID, Resource: a.resource.ID, Scopes: a.scopes, Details: a.details.JSON,
+		ClientID: client.ID, Resource: a.resource.ID, Scopes: a.scopes, Details: a.details.JSON, ACRValues: a.req.ACRValues, MaxAge: a.req.MaxAge,
 		AuthMethods: client.AuthMethods, Method: client.Method, KeyThumbprint: client.KeyThumbprint,
 		JKT: possession.JKT, InstanceJKT: client.InstanceJKT, CertThumbprint: client.CertThumbprint,
 		SecurityDigest: client.SecurityDigest, Version: client.Version, IP: ipText(r.Context()),
@@ -199,7 +199,10 @@ func readDevice(c *clientauth.Client, p web.Params, rules *rules) (*attempt, err
 	}
 	q.ClientID = c.ID
 	a := &attempt{req: &q, client: c.Client, policy: c.Policy, rules: rules, at: atDevice}
-	return a, a.check()
+	if err := a.check(); err != nil {
+		return a, err
+	}
+	return a, a.aged()
 }
 
 // keepDevice gives a request its two codes and keeps their hashes. The code that
@@ -274,9 +277,12 @@ func (h *Handler) examineDevice(ctx context.Context, d *store.Device, user *logi
 	if err != nil {
 		return nil, err
 	}
-	q := &Request{ClientID: d.ClientID, Scope: d.Scopes.String(), Resources: []string{d.Resource}, Details: d.Details}
+	q := &Request{ClientID: d.ClientID, Scope: d.Scopes.String(), Resources: []string{d.Resource}, Details: d.Details, ACRValues: d.ACRValues, MaxAge: d.MaxAge}
 	a := &attempt{req: q, client: c, policy: c.Policy, rules: &h.rules, at: atDevice, device: d}
 	if err := a.check(); err != nil {
+		return nil, deviceRefused(c.ID, oauth.AsError(err))
+	}
+	if err := a.aged(); err != nil {
 		return nil, deviceRefused(c.ID, oauth.AsError(err))
 	}
 	if !slices.Contains(c.AuthMethods, d.Method) {
@@ -284,6 +290,17 @@ func (h *Handler) examineDevice(ctx context.Context, d *store.Device, user *logi
 	}
 	a.scopes = a.scopes.And(d.Scopes) // what was added to the defaults meanwhile was not asked for
 	return a, nil
+}
+
+// aged reads how old the sign-in of who answers a device may be: as the device
+// asked or as the client's document has it (AUTHZ-24). Of the other parameters
+// about the sign-in none is for devices: whoever answers one is always asked, and
+// by a page that names the account.
+func (a *attempt) aged() error {
+	if err := checkMaxAge(a); err != nil {
+		return err
+	}
+	return nil
 }
 
 // deviceRefused says on a page that a device cannot be connected.

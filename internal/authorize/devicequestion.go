@@ -98,6 +98,9 @@ func (h *Handler) askDevice(w http.ResponseWriter, r *http.Request, q deviceQues
 	if err != nil {
 		return err
 	}
+	if done, err := h.asStrong(w, r, a, &q); done || err != nil {
+		return err
+	}
 	before, err := h.remembered(r.Context(), a, q.user)
 	if err != nil {
 		return err
@@ -203,6 +206,9 @@ func (h *Handler) answerDevice(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if done, err := h.asStrong(w, r, a, &q); done || err != nil {
+		return err
+	}
 	switch {
 	case anew, q.Shown != a.shown():
 		q.changed = true
@@ -212,6 +218,19 @@ func (h *Handler) answerDevice(w http.ResponseWriter, r *http.Request) error {
 		return h.askDevice(w, r, q)
 	}
 	return h.approveDevice(w, r, a, &q)
+}
+
+// asStrong sends the person to sign in, if what the device asked for about the
+// sign-in is not met by the one they have, and reports whether it did. What cannot
+// be met by a new one is refused, rather than answered by a weaker token (AUTHZ-24).
+func (h *Handler) asStrong(w http.ResponseWriter, r *http.Request, a *attempt, q *deviceQuestion) (done bool, err error) {
+	if reason, needed := a.mustSignIn(q.user, a.device.Created, h.Now()); needed {
+		return true, h.signInFor(w, r, q.Pick.Code, reason)
+	}
+	if !a.acrMet(q.user) {
+		return false, deviceRefused(a.client.ID, unmet())
+	}
+	return false, nil
 }
 
 // approveDevice turns a yes into a grant that the device can fetch, in one commit.

@@ -34,6 +34,7 @@ type Device struct {
 	ClientID, Resource         string
 	Scopes                     oauth.Scopes
 	Details                    string   // authorization_details, a JSON array; "" for none
+	ACRValues, MaxAge          string   // acr_values and max_age, for the sign-in of who answers; "" for any
 	AuthMethods                []string // allowed by the document
 	Method, KeyThumbprint      string   // how the client authenticated
 	JKT                        string   // of the DPoP key of the request; "" for none
@@ -56,11 +57,11 @@ type DeviceAnswer struct {
 }
 
 const deviceColumns = `hash, user_code, client_id, resource, scopes, details, auth_methods, auth_method, key_thumbprint, jkt, instance_jkt,
-	cert_thumbprint, security_digest, version, ip, created_at, expires_at, next_poll_at, poll_interval, state, grant_id`
+	cert_thumbprint, security_digest, version, ip, created_at, expires_at, next_poll_at, poll_interval, state, grant_id, acr_values, max_age`
 
 func (d *Device) columns() []any {
 	return []any{&d.Hash, &d.UserCode, &d.ClientID, &d.Resource, scopesAt(&d.Scopes), &d.Details, words{&d.AuthMethods}, &d.Method, &d.KeyThumbprint, &d.JKT, &d.InstanceJKT,
-		&d.CertThumbprint, &d.SecurityDigest, &d.Version, &d.IP, instant{&d.Created}, instant{&d.Expires}, instant{&d.NextPoll}, span{&d.Interval}, &d.State, &d.GrantID}
+		&d.CertThumbprint, &d.SecurityDigest, &d.Version, &d.IP, instant{&d.Created}, instant{&d.Expires}, instant{&d.NextPoll}, span{&d.Interval}, &d.State, &d.GrantID, &d.ACRValues, &d.MaxAge}
 }
 
 // span reads a duration that is kept in microseconds.
@@ -94,9 +95,9 @@ func (s *Store) StartDevice(ctx context.Context, d Device, most int, events ...a
 			return err
 		}
 		n, err := t.exec(`INSERT INTO device_codes (`+deviceColumns+`, too_fast)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, 'pending', '', 0) ON CONFLICT DO NOTHING`,
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, 'pending', '', $20, $21, 0) ON CONFLICT DO NOTHING`,
 			d.Hash, d.UserCode, d.ClientID, d.Resource, lists[0], d.Details, lists[1], d.Method, d.KeyThumbprint, d.JKT, d.InstanceJKT,
-			d.CertThumbprint, d.SecurityDigest, d.Version, d.IP, micros(d.Created), micros(d.Expires), micros(d.NextPoll), d.Interval.Microseconds())
+			d.CertThumbprint, d.SecurityDigest, d.Version, d.IP, micros(d.Created), micros(d.Expires), micros(d.NextPoll), d.Interval.Microseconds(), d.ACRValues, d.MaxAge)
 		if err == nil && n == 0 {
 			err = ErrConflict
 		}

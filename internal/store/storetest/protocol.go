@@ -66,7 +66,7 @@ func (h *House) push(ctx context.Context) (store.Pushed, error) {
 func (h *House) device() store.Device {
 	h.n++
 	return store.Device{Hash: store.HashOf(fmt.Sprint("device ", h.n)), UserCode: store.HashOf(fmt.Sprint("user code ", h.n)),
-		ClientID: ClientID, Resource: Resource, Scopes: scopes("read", "write"), Details: `[{"type":"t"}]`, AuthMethods: []string{"none"},
+		ClientID: ClientID, Resource: Resource, Scopes: scopes("read", "write"), Details: `[{"type":"t"}]`, ACRValues: "a b", MaxAge: "60", AuthMethods: []string{"none"},
 		Method: "none", JKT: "jkt", SecurityDigest: "digest", Version: 3, IP: "192.0.2.1",
 		Created: Noon, Expires: Noon.Add(10 * time.Minute), NextPoll: Noon, Interval: 5 * time.Second}
 }

@@ -83,22 +83,32 @@ func (j *john) answer(page *browse.Page) (*browse.Form, error) {
 	return form.With("decision", "allow"), j.consider(page.Text())
 }
 
-// consider reads a consent page and agrees only if it says who asks and for what.
+// lessons are what John has to find on his first and on his second page, and how
+// the trace tells it.
+var lessons = []struct {
+	told string
+	says []string
+}{
+	{"reads: mcpclient.example wants to read issues; the answer goes to this computer. Allow.", []string{"It will be able to read issues", "this computer"}},
+	{"reads: it may already read issues, new is to create issues. Allow.", []string{"It may already read issues", "New create issues", "create_issue"}},
+}
+
+// consider reads a consent page and agrees only if it says who asks and for what,
+// and what of it is new.
 func (j *john) consider(text string) error {
-	for _, w := range []string{"mcpclient.example", "GitHub tools", "127.0.0.1", userName} {
-		if !strings.Contains(text, w) {
-			return fmt.Errorf("the consent page does not say %q: %s", w, text)
-		}
-	}
 	j.mu.Lock()
 	j.pages = append(j.pages, text)
 	n := len(j.pages)
 	j.mu.Unlock()
-	if n == 1 {
-		j.town.trace.line("john", true, "reads: mcpclient.example wants to read issues; the answer goes to this computer. Allow.", "")
-	} else {
-		j.town.trace.line("john", true, "reads: it may already read issues, new is to create issues. Allow.", "")
+	if n > len(lessons) {
+		return fmt.Errorf("john is asked a third time: %s", text)
 	}
+	for _, w := range append([]string{"mcpclient.example", "GitHub tools", "127.0.0.1", userName}, lessons[n-1].says...) {
+		if !strings.Contains(text, w) {
+			return fmt.Errorf("the consent page does not say %q: %s", w, text)
+		}
+	}
+	j.town.trace.line("john", true, lessons[n-1].told, "")
 	return nil
 }
 

@@ -73,7 +73,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
 	case answerAllow, answerDeny:
 	case answerSwitch:
 		v.Silent = false // whoever comes back has this page before them
-		return h.signIn(w, r, v, login.Return{Reason: login.ReasonSwitch, RedirectHost: v.Request.leadsTo()})
+		back := h.outlined(v)
+		back.Reason, back.RedirectHost = login.ReasonSwitch, v.Request.leadsTo()
+		return h.signIn(w, r, v, back)
 	default:
 		return web.Refuse(http.StatusBadRequest, oauth.Refuse(oauth.InvalidRequest, "decision must be allow or deny"))
 	}
@@ -89,6 +91,14 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
 	}
 	if choice == answerDeny && !anew {
 		return h.deny(w, r, a, &q)
+	}
+	if reason, needed := a.mustSignIn(q.user, v.Started, h.Now()); anew && needed {
+		back := a.back(reason)
+		back.AppHost, back.RedirectHost = a.client.Host, a.redirect
+		return h.signIn(w, r, v, back)
+	}
+	if !a.acrMet(q.user) {
+		return h.tellClient(w, r, a, q.user, unmet())
 	}
 	if anew || q.Shown != a.shown() {
 		if q.before, err = h.remembered(r.Context(), a, q.user); err != nil {

@@ -82,8 +82,10 @@ type Config struct {
 	// RefuseUnknownScopes answers invalid_scope where a scope does not exist,
 	// instead of leaving it out.
 	RefuseUnknownScopes bool
-	// ACRs are the authentication contexts that a sign-in here can have, weakest
-	// first. Nil means the one of a password.
+	// ACRs are the authentication contexts that a sign-in here can have. Those of
+	// package login come first and are met by every one behind them; the others are
+	// an operator's names for what a provider said, and each is met by itself alone.
+	// Nil means the one of a password.
 	ACRs []string
 	// Connections is the path of the page where people end their connections, or
 	// "" when there is none.
@@ -260,7 +262,9 @@ func (h *Handler) proceed(w http.ResponseWriter, r *http.Request, v *visit) erro
 		if strings.TrimSpace(v.Request.outline().Prompt) == promptNone {
 			return untrustedSilence(v.Request.ClientID)
 		}
-		return h.signIn(w, r, v, login.Return{RedirectHost: v.Request.leadsTo()})
+		back := h.outlined(v)
+		back.RedirectHost = v.Request.leadsTo()
+		return h.signIn(w, r, v, back)
 	case err != nil:
 		if refusal, ok := asRefusal(err); ok {
 			return h.tellClient(w, r, a, user, refusal)
@@ -271,7 +275,9 @@ func (h *Handler) proceed(w http.ResponseWriter, r *http.Request, v *visit) erro
 		if a.prompt.Has(promptNone) {
 			return h.tellClient(w, r, a, user, loginRequired())
 		}
-		return h.signIn(w, r, v, login.Return{Reason: reason, AppHost: a.client.Host, RedirectHost: a.redirect})
+		back := a.back(reason)
+		back.AppHost, back.RedirectHost = a.client.Host, a.redirect
+		return h.signIn(w, r, v, back)
 	}
 	if !a.hintedAt(user) {
 		return h.tellClient(w, r, a, user, loginRequired())
@@ -309,12 +315,12 @@ func (h *Handler) examine(ctx context.Context, v *visit, user *login.User) (*att
 }
 
 // source names who causes a fetch, so that one visitor cannot use up what all
-// others may fetch.
+// others may fetch, whatever part of their network they come from.
 func source(ctx context.Context, user *login.User) string {
 	if user != nil {
 		return "user " + user.User.ID
 	}
-	return web.ClientIP(ctx).String()
+	return web.Network(web.ClientIP(ctx))
 }
 
 // signIn sends the person to the sign-in page with the visit sealed.

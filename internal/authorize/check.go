@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/directory"
+	"github.com/bonafide-id/bonafide/internal/login"
 	"github.com/bonafide-id/bonafide/internal/planted"
 	"github.com/bonafide-id/bonafide/internal/policy"
 	"github.com/bonafide-id/bonafide/internal/store"
@@ -44,7 +45,7 @@ type attempt struct {
 // rules is what the configuration adds to the checks.
 type rules struct {
 	refuseUnknownScopes bool
-	acrs                []string // weakest first
+	acrs                []string // see Config.ACRs
 	requirePAR          bool
 	certificates        bool // clients can show certificates, so that tokens can be bound to them
 }
@@ -251,15 +252,20 @@ func checkMaxAge(a *attempt) *oauth.Error {
 }
 
 // checkACR keeps the authentication contexts that would satisfy the client: each
-// one it names, and each stronger one. If none of its values can ever be met the
+// one it names, and for those of our own each stronger one. Which of two contexts
+// of a provider is the stronger one nobody has said. If none of its values can ever be met the
 // request ends here rather than in a weaker token (RFC 9470 section 5).
 func checkACR(a *attempt) *oauth.Error {
 	if a.req.ACRValues == "" {
 		return nil
 	}
 	for v := range strings.SplitSeq(a.req.ACRValues, " ") {
-		if i := slices.Index(a.rules.acrs, v); i >= 0 {
+		switch i := slices.Index(a.rules.acrs, v); {
+		case i < 0:
+		case v == login.ACR || v == login.ACRUpstream:
 			a.acr = a.acr.Or(a.rules.acrs[i:])
+		default:
+			a.acr = a.acr.Or(oauth.Scopes{v})
 		}
 	}
 	if len(a.acr) == 0 {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bonafide-id/bonafide/cimd"
 	"github.com/bonafide-id/bonafide/internal/directory"
+	"github.com/bonafide-id/bonafide/internal/login"
 	"github.com/bonafide-id/bonafide/internal/policy"
 	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
@@ -28,7 +29,7 @@ func goodAttempt(t *testing.T) *attempt {
 		client: &directory.Client{ID: goodID, Source: directory.SourceCIMD, Host: "good.example.com", RedirectURIs: []string{"https://good.example.com/cb"},
 			GrantTypes: []string{"authorization_code"}, AuthMethods: []string{"none"}, Doc: document(t, goodID, nil)},
 		policy: set,
-		rules:  &rules{acrs: []string{"low", "high"}},
+		rules:  &rules{acrs: []string{login.ACR, login.ACRUpstream, "gold", "high"}},
 		at:     atAuthorize,
 	}
 }
@@ -280,16 +281,20 @@ func TestWhatTheChecksLeaveBehind(t *testing.T) {
 			t.Errorf("max_age %v", a.maxAge)
 		}
 	})
-	t.Run("AUTHZ-24: a stronger context satisfies a weaker request", func(t *testing.T) {
-		a := run(t, func(a *attempt) { a.req.ACRValues = "low" })
-		if !slices.Equal(a.acr, oauth.Scopes{"low", "high"}) {
-			t.Errorf("acr %q", a.acr)
-		}
-		a = run(t, func(a *attempt) { a.req.ACRValues = "high" })
-		if !slices.Equal(a.acr, oauth.Scopes{"high"}) {
-			t.Errorf("acr %q", a.acr)
-		}
-	})
+	for asked, want := range map[string]oauth.Scopes{
+		login.ACR:                    {login.ACR, login.ACRUpstream, "gold", "high"},
+		login.ACRUpstream:            {login.ACRUpstream, "gold", "high"},
+		"gold":                       {"gold"},
+		"high gold":                  {"high", "gold"},
+		"gold " + login.ACRUpstream:  {"gold", login.ACRUpstream, "high"},
+		"loa9 high " + "urn:x:phrh2": {"high"},
+	} {
+		t.Run("AUTHZ-24: a stronger context satisfies a weaker request, and of two that are mapped none does for the other: "+asked, func(t *testing.T) {
+			if a := run(t, func(a *attempt) { a.req.ACRValues = asked }); !slices.Equal(a.acr, want) {
+				t.Errorf("acr %q", a.acr)
+			}
+		})
+	}
 }
 
 func TestParse(t *testing.T) {

@@ -14,27 +14,62 @@ import (
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
-// mustSignIn reports whether the person has to sign in, and why. A sign-in after
-// the request began satisfies prompt=login and max_age, so that nobody is asked
-// twice (AUTHZ-23, AUTHZ-24).
+// mustSignIn reports whether the person has to sign in, and why. Who has proved
+// after the request began who they are satisfies prompt=login and max_age, so that
+// nobody is asked twice (AUTHZ-23, AUTHZ-24). Who came in since then by a sign-in
+// at a provider that was older has chosen their account, and has the context that
+// they have: asked again they would come back the same.
 func (a *attempt) mustSignIn(user *login.User, started, now time.Time) (login.Reason, bool) {
 	if user == nil {
 		return login.ReasonNone, true
 	}
-	at := user.Session.AuthTime
-	switch fresh := !at.Before(started); {
+	at := user.Session.AuthTime // zero: nobody knows
+	fresh, came := !at.Before(started), !user.Session.Created.Before(started)
+	switch {
 	case fresh:
 		return "", false
-	case !a.hintedAt(user):
+	case !came && !a.hintedAt(user):
 		return login.ReasonSwitch, true
 	case a.prompt.Has(promptLogin):
 		return login.ReasonAgain, true
-	case a.prompt.Has(promptAccount):
+	case !came && a.prompt.Has(promptAccount):
 		return login.ReasonSwitch, true
-	case a.maxAge >= 0 && now.Sub(at) > a.maxAge, !a.acrMet(user):
+	case a.maxAge >= 0 && now.Sub(at) > a.maxAge, at.IsZero() && a.timeDemanded(), !came && !a.acrMet(user):
 		return login.ReasonAgain, true
 	}
 	return "", false
+}
+
+// timeDemanded reports whether the client's ID token has to say when the person
+// signed in, as its document can demand (OIDC-01).
+func (a *attempt) timeDemanded() bool {
+	return a.client.Doc != nil && a.client.Doc.RequireAuthTime && a.scopes.Has(oauth.ScopeOpenID)
+}
+
+// anyAge is a max_age that only makes a provider say when the person signed in.
+const anyAge = 365 * 24 * time.Hour
+
+// back is the way back from the sign-in page, with what the sign-in has to be,
+// wherever it takes place.
+func (a *attempt) back(why login.Reason) login.Return {
+	ret := login.Return{Reason: why, Fresh: a.prompt.Has(promptLogin) || a.maxAge == 0, Choose: a.prompt.Has(promptAccount), ACR: a.acr}
+	switch {
+	case a.maxAge > 0:
+		ret.MaxAge = a.maxAge
+	case a.maxAge < 0 && a.timeDemanded():
+		ret.MaxAge = anyAge
+	}
+	return ret
+}
+
+// outlined is back for a request of a client that is not known yet: what it says
+// is taken as it stands, and all of it is checked after the sign-in.
+func (h *Handler) outlined(v *visit) login.Return {
+	a := &attempt{req: v.Request.outline(), client: &directory.Client{}, rules: &h.rules, maxAge: -1}
+	if checkPrompt(a) != nil || checkMaxAge(a) != nil || checkACR(a) != nil {
+		return login.Return{}
+	}
+	return a.back(login.ReasonNone)
 }
 
 // nobody is whom an id_token_hint names that we cannot read: it is not known

@@ -123,6 +123,19 @@ type Return struct {
 	AppHost string `json:"a,omitempty"`
 	// Username fills the form (login_hint).
 	Username string `json:"u,omitempty"`
+	// Fresh says that the person has to prove now who they are, also where nobody
+	// is signed in here: at a provider somebody may be (prompt=login, max_age=0).
+	// ReasonAgain says so too.
+	Fresh bool `json:"f,omitempty"`
+	// MaxAge is how long ago a person may have proved it at a provider (max_age);
+	// 0 is no bound.
+	MaxAge time.Duration `json:"m,omitempty"`
+	// Choose lets the person choose among accounts at a provider
+	// (prompt=select_account). ReasonSwitch does so too.
+	Choose bool `json:"c,omitempty"`
+	// ACR are the authentication contexts of ours that will do, the preferred one
+	// first; nil: any.
+	ACR []string `json:"k,omitempty"`
 	// RedirectHost is where the request may lead in the end, a redirect URI or
 	// its origin. The page must allow it, because browsers apply form-action
 	// to the redirects after a POST (see web.Page).

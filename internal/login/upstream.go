@@ -156,7 +156,7 @@ func (l *Login) leaveFor(w http.ResponseWriter, r *http.Request, ret Return, tx,
 	}
 	to, err := u.Provider.AuthURL(r.Context(), upstream.Trip{
 		State: state, Nonce: t.Nonce, Verifier: t.Verifier, Hint: ret.Username,
-		Fresh: ret.Reason == ReasonAgain, Choose: ret.Reason == ReasonSwitch,
+		Fresh: ret.fresh(), MaxAge: ret.MaxAge, Choose: ret.Choose || ret.Reason == ReasonSwitch, ACR: u.contexts(ret.ACR),
 	})
 	if err != nil {
 		return l.providerFailed(r, u, err)
@@ -205,14 +205,46 @@ func (l *Login) serveCallback(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return l.providerFailed(r, u, err)
 	}
-	if ret.Reason == ReasonAgain && person.AuthTime.Before(t.Started.Add(-tripSkew)) {
-		return l.stale(r, u)
+	if old, want := person.AuthTime, ret.since(t.Started, l.cfg.Now()); !want.IsZero() && (old.IsZero() || old.Before(want)) {
+		return l.stale(r, u, old)
 	}
 	user, err := l.account(r, u, person)
 	if err != nil {
 		return err
 	}
 	return l.arrive(w, r, ret, arrival{u, person, user, t.Started})
+}
+
+// fresh reports whether the person has to prove now who they are.
+func (r Return) fresh() bool { return r.Fresh || r.Reason == ReasonAgain }
+
+// since returns from when on a sign-in at a provider will do, by its clock; zero
+// if any will.
+func (r Return) since(started, now time.Time) time.Time {
+	switch {
+	case r.fresh():
+		return started.Add(-tripSkew)
+	case r.MaxAge > 0:
+		return now.Add(-r.MaxAge - tripSkew)
+	}
+	return time.Time{}
+}
+
+// contexts returns what the provider calls the contexts that will do. Only what
+// the operator has mapped is asked for, and nothing where any sign-in there will
+// do: no client's own words reach the provider.
+func (u *Upstream) contexts(acr []string) (theirs []string) {
+	if slices.Contains(acr, ACRUpstream) {
+		return nil
+	}
+	for _, ours := range acr {
+		for _, name := range slices.Sorted(maps.Keys(u.ACR)) {
+			if u.ACR[name] == ours && name != "" && !strings.ContainsAny(name, " \t\r\n") {
+				theirs = append(theirs, name)
+			}
+		}
+	}
+	return theirs
 }
 
 // arrival is a person who has proved at a provider who they are.
@@ -231,8 +263,9 @@ func (l *Login) arrive(w http.ResponseWriter, r *http.Request, ret Return, a arr
 		how.acr = acr
 	}
 	// A sign-in that happened on this trip is as fresh as ours: clocks differ, and
-	// a second too early would ask the person twice.
-	if at := a.person.AuthTime; !at.IsZero() && at.Before(a.started.Add(-tripSkew)) {
+	// a second too early would ask the person twice. Of one whose time the provider
+	// does not say nobody knows how fresh it is, and nobody is told that it is.
+	if at := a.person.AuthTime; at.IsZero() || at.Before(a.started.Add(-tripSkew)) {
 		how.at = at
 	}
 	event := audit.Event{

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/upstream"
@@ -64,7 +65,7 @@ type comeback struct {
 // else a provider may say is not for our page.
 var reasons = []string{
 	"access_denied", "login_required", "interaction_required", "account_selection_required", "consent_required",
-	"server_error", "temporarily_unavailable", "invalid_request", "unauthorized_client", "invalid_scope", "unsupported_response_type",
+	"unmet_authentication_requirements", "server_error", "temporarily_unavailable", "invalid_request", "unauthorized_client", "invalid_scope", "unsupported_response_type",
 }
 
 // providerSaysNo shows the sign-in page again: the person may choose another way.
@@ -77,9 +78,21 @@ func (l *Login) providerSaysNo(w http.ResponseWriter, r *http.Request, u *Upstre
 	return l.showLogin(w, r, c.ret, loginView{Tx: c.tx, Username: c.ret.Username, Problem: problem}, http.StatusForbidden)
 }
 
-// stale refuses an old sign-in where a fresh one was asked for.
-func (l *Login) stale(r *http.Request, u *Upstream) error {
-	l.noteUpstream(r, u, upstreamEvent{code: "upstream_stale", rule: "OIDC-11"})
+// stale refuses a sign-in that is older than what was asked for, or of which the
+// provider does not say when it was: at is zero then.
+func (l *Login) stale(r *http.Request, u *Upstream, at time.Time) error {
+	if at.IsZero() {
+		l.noteUpstream(r, u, upstreamEvent{code: "upstream_stale", rule: "OIDC-11", cause: errors.New("auth_time is missing")})
+		return &web.Refusal{
+			Err:    oauth.Refuse(oauth.LoginRequired, "the provider does not say when the person signed in").Under("OIDC-11"),
+			Status: http.StatusForbidden,
+			Title:  u.Title + " does not say when you signed in",
+			What:   "The app wants to know that it was not long ago, and that cannot be told. Nothing was shared.",
+			Turn:   "Whoever runs this server",
+			Next:   "Choose another way to sign in if there is one, or give the reference below to your administrator.",
+		}
+	}
+	l.noteUpstream(r, u, upstreamEvent{code: "upstream_stale", rule: "OIDC-11", cause: errors.New("auth_time is older than what was asked for")})
 	return &web.Refusal{
 		Err:    oauth.Refuse(oauth.LoginRequired, "the provider did not ask the person again").Under("OIDC-11"),
 		Status: http.StatusForbidden,

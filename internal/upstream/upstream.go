@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -122,9 +123,11 @@ func (p *Provider) Issuer() string { return p.cfg.Issuer }
 // provider; the rest stays with the browser that began.
 type Trip struct {
 	State, Nonce, Verifier string
-	Fresh                  bool   // the person must prove again who they are
-	Choose                 bool   // the person wants to use another account
-	Hint                   string // a user name to start from; "" for none
+	Fresh                  bool          // the person must prove again who they are
+	MaxAge                 time.Duration // how long ago they may have done so; 0 is no bound
+	Choose                 bool          // the person wants to choose among accounts
+	Hint                   string        // a user name to start from; "" for none
+	ACR                    []string      // contexts, in the words of the provider, the preferred one first; nil: any
 }
 
 // AuthURL returns where to send the browser. The error is ErrUnavailable.
@@ -135,14 +138,21 @@ func (p *Provider) AuthURL(ctx context.Context, t Trip) (string, error) {
 	}
 	q := []string{
 		"response_type", "code", "client_id", p.cfg.ClientID, "redirect_uri", p.cfg.RedirectURI, "scope", strings.Join(p.cfg.Scopes, " "),
-		"state", t.State, "nonce", t.Nonce, "code_challenge", oauth.S256(t.Verifier), "code_challenge_method", "S256", "login_hint", t.Hint,
+		"state", t.State, "nonce", t.Nonce, "code_challenge", oauth.S256(t.Verifier), "code_challenge_method", "S256",
+		"login_hint", t.Hint, "acr_values", strings.Join(t.ACR, " "),
 	}
+	var prompt []string
 	switch {
 	case t.Fresh:
-		q = append(q, "prompt", "login", "max_age", "0")
-	case t.Choose:
-		q = append(q, "prompt", "select_account")
+		prompt = append(prompt, "login")
+		q = append(q, "max_age", "0")
+	case t.MaxAge > 0:
+		q = append(q, "max_age", strconv.FormatInt(int64(t.MaxAge/time.Second), 10))
 	}
+	if t.Choose {
+		prompt = append(prompt, "select_account")
+	}
+	q = append(q, "prompt", strings.Join(prompt, " "))
 	return oauth.AppendQuery(d.Authorization, q...), nil
 }
 

@@ -119,6 +119,20 @@ func readMessage(raw []byte) (m message, err error) {
 	})
 }
 
+// disguised reports whether a method is one that needs something, but for its case
+// or for the space around it: a server that is generous with names would carry it
+// out as the other.
+func (g *Guard) disguised(method string) bool {
+	bare := strings.TrimSpace(method)
+	like := func(name string) bool { return method != name && strings.EqualFold(bare, name) }
+	for name := range g.methods {
+		if like(name) {
+			return true
+		}
+	}
+	return like("tools/call") || like("prompts/get") || like("resources/read")
+}
+
 func (m message) takesName() bool {
 	return m.method == "tools/call" || m.method == "prompts/get" || m.method == "resources/read"
 }
@@ -186,6 +200,9 @@ func decodeHeader(v string) (string, bool) {
 func (g *Guard) needed(msgs []message) (oauth.Scopes, message, error) {
 	all, deciding := g.baseline, msgs[0]
 	for _, m := range msgs {
+		if g.disguised(m.method) {
+			return nil, m, &rpcError{http.StatusBadRequest, rpcInvalidRequest, m.id, "RS-18", "the method is spelled almost like another; say it exactly"}
+		}
 		own := g.methods[m.method]
 		if m.method == "tools/call" {
 			if !m.named || m.id == nil {

@@ -288,17 +288,17 @@ func TestEdgesOfIdentityAssertions(t *testing.T) {
 	})
 	for name, spoil := range map[string]m{
 		"no sub":                        {"sub": nil},
-		"a sub without end":             {"sub": strings.Repeat("s", 513)},
-		"a sub with a line break":       {"sub": "a\nb"},
+		"a sub without end":             {"sub": strings.Repeat("s", 513), "email": nil},
+		"a sub with a line break":       {"sub": "a\nb", "email": nil},
 		"an address without end":        {"email": strings.Repeat("e", 513)},
 		"an address with a line break":  {"email": "a@b\nc"},
-		"acr with a control character":  {"acr": "a\x00"},
-		"amr with a control character":  {"amr": []string{"a\x00"}},
-		"amr with an empty one":         {"amr": []string{""}},
-		"amr with two words in one":     {"amr": []string{"a b"}},
-		"more amr than anybody has":     {"amr": slices.Repeat([]string{"a"}, 17)},
+		"acr with a control character":  {"acr": "a\nb", "email": nil},
+		"amr with a control character":  {"amr": []string{"a\nb"}, "email": nil},
+		"amr with an empty one":         {"amr": []string{""}, "email": nil},
+		"amr with two words in one":     {"amr": []string{"a b"}, "email": nil},
+		"more amr than anybody has":     {"amr": slices.Repeat([]string{"a"}, 17), "email": nil},
 		"a tenant with a line break":    {"iss": idpEmail, "tenant": "acme\n"},
-		"a name of a direction of text": {"sub": "a\u202eb"},
+		"a name of a direction of text": {"sub": "a\u202eb", "email": nil},
 	} {
 		t.Run("XCH-10 no account is made of "+name, func(t *testing.T) {
 			claims := with(m{"iss": idpCreate, "sub": "new"}, spoil)
@@ -390,26 +390,53 @@ func TestDeviceEvents(t *testing.T) {
 		}
 	})
 	t.Run("DEV-04 what is over makes room for what is not", func(t *testing.T) {
-		p, now := newPacer(), h.clock.now()
-		held := &store.Device{Hash: store.HashOf("held"), Interval: time.Second, Expires: now.Add(time.Hour)}
-		p.early(held, now)
-		for i := range maxPaced - 1 {
-			p.codes[store.Hash{byte(i), byte(i >> 8), byte(i >> 16), 1}] = pace{until: now}
+		now := h.clock.now()
+		full := func(until time.Time) *pacer {
+			p := newPacer()
+			for i := range maxPaced {
+				p.codes[store.Hash{byte(i), byte(i >> 8), byte(i >> 16), 1}] = pace{until: until}
+			}
+			return p
 		}
-		for i := range 200 {
-			p.early(&store.Device{Hash: store.Hash{byte(i), 2}, Interval: time.Second, Expires: now.Add(time.Hour)}, now)
-		}
-		if n := len(p.codes); n > maxPaced || n < maxPaced-64*200 {
-			t.Errorf("%d are held", n)
-		}
-		ended := 0
-		for _, c := range p.codes {
-			if !now.Before(c.until) {
-				ended++
+		for name, c := range map[string]struct {
+			p    *pacer
+			want int
+		}{
+			"nobody":                    {newPacer(), 1},
+			"as many as there may be":   {full(now.Add(time.Second)), maxPaced},
+			"as many, who have ended":   {full(now), maxPaced - 64 + 1},
+			"as many, who ended before": {full(now.Add(-time.Hour)), maxPaced - 64 + 1},
+		} {
+			d := &store.Device{Hash: store.HashOf("new"), Interval: time.Second, Expires: now.Add(time.Minute)}
+			c.p.early(d, now)
+			if got, ok := c.p.codes[d.Hash]; len(c.p.codes) != c.want || !ok || !got.until.Equal(d.Expires) {
+				t.Errorf("%s: %d are held, and %+v", name, len(c.p.codes), got)
 			}
 		}
-		if ended > maxPaced-200 {
-			t.Errorf("%d of %d have ended", ended, len(p.codes))
+		p := newPacer()
+		for i := range 10 {
+			p.early(&store.Device{Hash: store.Hash{byte(i)}, Expires: now.Add(-time.Hour)}, now)
+		}
+		if len(p.codes) != 10 {
+			t.Errorf("%d of 10 are held where there is room", len(p.codes))
+		}
+		if p.learn(&store.Device{Hash: store.Hash{1}, Expires: now.Add(time.Minute)}); !p.codes[store.Hash{1}].until.Equal(now.Add(time.Minute)) {
+			t.Error("it is not known when what was learnt ends")
+		}
+	})
+	t.Run("DEV-04 a poll that only the store knows to be early is told how often it may, and the next costs no write", func(t *testing.T) {
+		h, d := withDevices(t)
+		code, _ := h.begun(t, public)
+		h.post("/token", pollForm(public, code)).is(t, 400, oauth.AuthorizationPending, "DEV-04")
+		h.pacer = newPacer() // another replica
+		r := h.post("/token", pollForm(public, code))
+		if r.is(t, 400, oauth.SlowDown, "DEV-04"); !strings.Contains(r.get("error_description"), "every 10 seconds") {
+			t.Error(r.body)
+		}
+		before := d.polls
+		h.post("/token", pollForm(public, code)).is(t, 400, oauth.SlowDown, "DEV-04")
+		if d.polls != before {
+			t.Error("written")
 		}
 	})
 }
@@ -609,6 +636,28 @@ func TestChallengesOfUserinfo(t *testing.T) {
 			t.Errorf("%d", r.status)
 		}
 	})
+	t.Run("OIDC-03 a token that has expired", func(t *testing.T) {
+		token := d.token(t)
+		d.clock.move(time.Minute)
+		defer d.clock.move(-time.Minute)
+		if r := d.ask("GET", "", "Authorization", "Bearer "+token); r.status != 401 {
+			t.Errorf("%d", r.status)
+		}
+	})
+	t.Run("OIDC-03 a certificate of the connection says nothing about a token that is not bound to one", func(t *testing.T) {
+		d.cfg.Certificate = func(*http.Request) string { return "c" }
+		if r := d.ask("GET", "", "Authorization", "Bearer "+d.token(t)); r.status != 200 {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+	})
+	t.Run("DPOP-05 a bound token does not come as a bearer token, although there is a proof", func(t *testing.T) {
+		d.cfg.TokenProof = func(http.ResponseWriter, *http.Request, string) (string, error) { return "key", nil }
+		for _, r := range []response{d.ask("GET", "", "Authorization", "Bearer "+bound), d.ask("POST", url.Values{"access_token": {bound}}.Encode())} {
+			if r.status != 401 || r.get("rule") != "DPOP-05" {
+				t.Errorf("%d %s", r.status, r.body)
+			}
+		}
+	})
 	t.Run("OIDC-03 a body that is no form", func(t *testing.T) {
 		if r := d.ask("POST", "{}", "Content-Type", "application/json"); r.status == 200 {
 			t.Errorf("%d", r.status)
@@ -649,6 +698,64 @@ func TestExchangeOfBoundTokens(t *testing.T) {
 	t.Run("XCH-12 a token that came from no grant", func(t *testing.T) {
 		h.refused(t, oauth.InvalidRequest, mint(func(a *keyring.AccessToken) { a.GrantID = "" }))
 	})
+	t.Run("XCH-12 a rule is for the tokens of one resource", func(t *testing.T) {
+		form := mint(func(a *keyring.AccessToken) { a.Audience = notes })
+		if r := h.refused(t, oauth.InvalidTarget, form); r.get("rule") != "XCH-12" {
+			t.Error(r.body)
+		}
+	})
+	t.Run("XCH-12 fewer scopes than the token is worth, and none where the target has none", func(t *testing.T) {
+		h.cfg.Exchange = []ExchangeRule{{Client: agent, From: mcp, To: []string{mcp, "https://quiet.test/"}}}
+		defer func() { h.cfg.Exchange = exchangeRules }()
+		form := mint(func(a *keyring.AccessToken) { a.Scopes = oauth.Scopes{"read", "write"} })
+		form.Set("resource", mcp)
+		form.Set("scope", "list")
+		if r := h.ok(t, form); r.get("scope") != "list" {
+			t.Error(r.body)
+		}
+		form = mint(func(*keyring.AccessToken) {})
+		form.Set("resource", "https://quiet.test/")
+		if r := h.ok(t, form); r.get("scope") != "" {
+			t.Error(r.body)
+		}
+	})
+	t.Run("XCH-12 an actor token, or only its type", func(t *testing.T) {
+		for _, name := range []string{"actor_token", "actor_token_type"} {
+			form := mint(func(*keyring.AccessToken) {})
+			form.Set(name, oauth.TokenTypeAccess)
+			h.refused(t, oauth.InvalidRequest, form)
+		}
+	})
+	t.Run("DPOP-01 a proof that was used before costs neither a code nor a refresh token", func(t *testing.T) {
+		k := newKey(t)
+		used := h.proof(t, k)
+		h.ok(t, h.consent(t, public).form(), "DPoP", used)
+		c := h.consent(t, public)
+		h.refused(t, oauth.InvalidDPoPProof, c.form(), "DPoP", used)
+		first := h.ok(t, c.form(), "DPoP", h.proof(t, k)).get("refresh_token")
+		h.refused(t, oauth.InvalidDPoPProof, refreshForm(public, first), "DPoP", used)
+		if r := h.ok(t, refreshForm(public, first), "DPoP", h.proof(t, k)); len(h.events(t, audit.TypeReuse)) != 0 || r.get("refresh_token") == first {
+			t.Error(r.body)
+		}
+		for _, e := range h.events(t, audit.TypeRefresh) {
+			if e.Data["grace"] != "" {
+				t.Error("the refused request took the refresh token")
+			}
+		}
+	})
+	t.Run("TOK-16, POL-05 a client that is blocked in the store only, for a moment", func(t *testing.T) {
+		refresh := h.ok(t, h.consent(t, public).form()).get("refresh_token")
+		grants := h.cfg.Grants
+		h.cfg.Grants = blocked{grants}
+		defer func() { h.cfg.Grants = grants }()
+		h.refused(t, oauth.InvalidGrant, refreshForm(public, refresh))
+		h.cfg.Devices = blockedDevices{h.store}
+		h.people.clients[public].GrantTypes = append(h.people.clients[public].GrantTypes, oauth.GrantDeviceCode)
+		h.people.rules(t, policy.Rule{Client: public, Action: policy.Allow})
+		code, _ := h.begun(t, public, func(d *store.Device) { d.Method = oauth.MethodNone })
+		h.refused(t, oauth.UnauthorizedClient, pollForm(public, code))
+		h.people.rules(t)
+	})
 	t.Run("XCH-12 what a scope implies is worth something too", func(t *testing.T) {
 		h.cfg.Exchange = []ExchangeRule{{Client: agent, From: mcp, To: []string{notes}, Scopes: map[string]oauth.Scopes{"list": {"read"}}}}
 		if r := h.ok(t, mint(func(a *keyring.AccessToken) { a.Scopes = oauth.Scopes{"write"} })); r.get("scope") != "read" {
@@ -664,6 +771,20 @@ func TestExchangeOfBoundTokens(t *testing.T) {
 			t.Errorf("%d %s", r.status, r.body)
 		}
 	})
+}
+
+// blocked is a store that knows that the client is blocked, and blockedDevices one
+// that finds out when a device polls.
+type blocked struct{ Grants }
+
+func (blocked) FindRefresh(context.Context, store.RefreshRef, time.Time) (store.Refresh, store.Grant, error) {
+	return store.Refresh{}, store.Grant{}, store.ErrBlocked
+}
+
+type blockedDevices struct{ *store.Store }
+
+func (blockedDevices) PollDevice(context.Context, store.Hash, time.Time) (store.Device, error) {
+	return store.Device{}, store.ErrBlocked
 }
 
 // brokenDenials cannot say whether a token was denied.

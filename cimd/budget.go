@@ -24,9 +24,10 @@ func sourceOf(ctx context.Context) string {
 	return s
 }
 
-// maxBuckets bounds the sources and hosts that are remembered. The global budget
-// holds for those that make more of them up.
-const maxBuckets = 16384
+// maxBuckets bounds the sources and hosts that are remembered: more than the global
+// budget lets in while the bucket of one fills again. That budget holds for those
+// that make more of them up.
+const maxBuckets = 8192
 
 // budget spends the fetches that strangers may cause (FETCH-19).
 type budget struct {

@@ -5,61 +5,68 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
-	"sync/atomic"
 )
 
 // The collector of Go runs when the heap has doubled. With a cache of documents
-// full of what strangers brought, that is 50 MiB of garbage in the memory of the
-// machine, so that beyond 16 MiB in use it runs sooner: garbage takes 16 MiB
-// (figure R2). A heap that is larger than any cache of ours, because ten thousand
-// connections are open, goes by Go's own rule again, bit by bit: collecting it is
-// dear.
+// full of what strangers brought that is 50 MiB of garbage, and fragments beside
+// it. So the memory of the Go runtime has a soft limit: what a full cache takes
+// with as much garbage as then fits below figure R2. A process that needs more,
+// because ten thousand connections are open, gets a limit that leaves it room:
+// one that it cannot keep would make the collector run all the time.
 const (
-	garbageRoom = 16 << 20
-	ordinary    = 48 << 20 // what the caches and the counts of strangers take at most
-	leastRoom   = 20       // percent
-	usualRoom   = 100      // percent, of Go
+	usualMemory = 64 << 20 // of the Go runtime; the program and SQLite come on top
+	leastRoom   = 12 << 20 // for garbage
+	fullCache   = 32 << 20 // in use; beyond it garbage gets half of what is more
 )
 
-// room returns how much garbage there may be, in percent of what is in use.
-func room(live uint64) int {
-	if live == 0 {
-		return usualRoom
-	}
-	spare := uint64(garbageRoom)
-	if live > ordinary+spare {
-		spare = live - ordinary
-	}
-	return int(min(usualRoom, max(leastRoom, spare*100/live)))
+// footprint is what the runtime needs, in bytes.
+type footprint struct {
+	live      int64 // objects that the last collection found in use
+	fragments int64 // what is not used of the pages they are on
+	rest      int64 // stacks, and the runtime itself
 }
 
-// garbage sets the pace of the collector. An operator who sets GOGC or GOMEMLIMIT
-// knows better.
-type garbage struct {
-	set atomic.Int64 // percent; 0: as it was
+// limit returns what the runtime may take with garbage.
+func (f footprint) limit() int64 {
+	return max(usualMemory, f.live+f.fragments+f.rest+max(leastRoom, (f.live-fullCache)/2))
 }
 
-func (g *garbage) tend(context.Context) error {
-	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
-		return nil
+// measured returns the footprint of this process.
+func measured() (f footprint) {
+	s := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/total:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/released:bytes"},
 	}
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
-	if live[0].Value.Kind() == metrics.KindUint64 {
-		g.follow(live[0].Value.Uint64())
+	metrics.Read(s)
+	n := func(i int) int64 {
+		if s[i].Value.Kind() != metrics.KindUint64 {
+			return 0
+		}
+		return int64(s[i].Value.Uint64()) //nolint:gosec // bytes of one process
+	}
+	f.live, f.fragments = n(0), n(1)
+	f.rest = max(0, n(2)-n(1)-n(3)-n(4)-n(5))
+	return f
+}
+
+// pace keeps the limit. An operator who sets GOGC or GOMEMLIMIT knows better.
+type pace struct {
+	limit int64 // 0: none yet
+}
+
+func (p *pace) tend(context.Context) error {
+	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+		p.follow(measured())
 	}
 	return nil
 }
 
-// follow sets the percentage for a heap, if it is not about what it is already.
-func (g *garbage) follow(live uint64) {
-	want, is := room(live), int(g.set.Load())
-	if is == 0 {
-		is = usualRoom
-	}
-	if want-is < 5 && is-want < 5 {
+// follow sets the limit for a footprint, if it is not about what it is already.
+func (p *pace) follow(f footprint) {
+	want := f.limit()
+	if d := want - p.limit; -1<<20 < d && d < 1<<20 {
 		return
 	}
-	debug.SetGCPercent(want)
-	g.set.Store(int64(want))
+	p.limit = want
+	debug.SetMemoryLimit(want)
 }

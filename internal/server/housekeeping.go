@@ -24,7 +24,7 @@ func (s *Server) housekeeping(ctx context.Context) {
 		{name: "rotate signing keys", every: 30 * time.Second, do: s.keys.Tick},
 		{name: "prune", every: time.Minute, do: s.Prune},
 		{name: "look at client documents", every: 15 * time.Minute, first: true, do: s.visit},
-		{name: "pace of the collector", every: time.Second, do: new(garbage).tend},
+		{name: "pace of the collector", every: time.Second, do: new(pace).tend},
 	}
 	if s.cfg.shared() { // in case a change could not be followed when it was told
 		tasks = append(tasks, task{name: "follow the policy", every: 30 * time.Second, do: s.follow})

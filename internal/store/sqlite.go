@@ -59,7 +59,7 @@ func openSQLite(ctx context.Context, path string, readers int) (w, r *sql.DB, er
 			w, r = nil, nil
 		}
 	}()
-	if w, err = sql.Open("sqlite", dsn(path, "cache_size(-16384)", "wal_autocheckpoint(2000)", "journal_size_limit(67108864)")); err != nil {
+	if w, err = sql.Open("sqlite", dsn(path, "cache_size(-4096)", "wal_autocheckpoint(2000)", "journal_size_limit(67108864)")); err != nil {
 		return w, r, fmt.Errorf("open database: %w", err)
 	}
 	w.SetMaxOpenConns(1)

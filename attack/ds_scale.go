@@ -162,11 +162,20 @@ func ds04(t *trial) {
 	wires := make([]*wire, n)
 	var wg sync.WaitGroup
 	gate := make(chan struct{}, 32)
+	first := []byte("GET /jwks HTTP/1.1\r\nHost: as.test\r\n\r\n") // who sends nothing for ten seconds is sent away
 	for i := range wires {
 		gate <- struct{}{}
 		wg.Go(func() {
-			wires[i], _ = t.s.wire()
-			<-gate
+			defer func() { <-gate }()
+			w, err := t.s.wire()
+			if err != nil {
+				return
+			}
+			if _, err := w.do(first, false); err != nil {
+				w.close()
+				return
+			}
+			wires[i] = w
 		})
 	}
 	wg.Wait()

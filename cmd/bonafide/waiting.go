@@ -11,8 +11,19 @@ const patience = time.Second
 
 // waiting says what a command is doing once it takes longer than people expect,
 // and nothing if stop comes before. It writes to the standard error output, so
-// that scripts see it beside the result and not in it.
+// that scripts see it beside the result and not in it. Nothing is written once
+// stop has returned.
 func waiting(w io.Writer, doing string) (stop func()) {
-	t := time.AfterFunc(patience, func() { fmt.Fprintln(w, doing+" ...") })
-	return func() { t.Stop() }
+	over, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		t := time.NewTimer(patience)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			fmt.Fprintln(w, doing+" ...")
+		case <-over:
+		}
+	}()
+	return func() { close(over); <-gone }
 }

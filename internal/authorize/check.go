@@ -102,7 +102,7 @@ var checks = []struct {
 	{"dpop_jkt", atFront | atBlind, redirected, checkJKT},
 	{"prompt", atFront | atBlind, redirected, checkPrompt},
 	{"id_token_hint", atFront | atBlind, redirected, checkHint},
-	{"max_age", atFront, redirected, checkMaxAge},
+	{"max_age", atAll, redirected, checkMaxAge},
 	{"acr_values", atAll, redirected, checkACR},
 	{"resource", atAll, redirected, checkResource},
 	{"scope", atAll, redirected, checkScope},

@@ -183,7 +183,9 @@ func (h *Handler) deviceClient(w http.ResponseWriter, r *http.Request, p web.Par
 
 // readDevice reads the request of a client and runs the column of the table that
 // is about devices. There is no browser that could hold a signed request back, so
-// that none is taken here.
+// that none is taken here. Of what is asked about the sign-in acr_values and max_age
+// are kept (AUTHZ-24); prompt is not, since whoever answers a device is always asked,
+// by a page that names the account.
 func readDevice(c *clientauth.Client, p web.Params, rules *rules) (*attempt, error) {
 	for _, name := range []string{paramRequest, paramRequestURI} {
 		if p.Form[name] != "" {
@@ -199,10 +201,7 @@ func readDevice(c *clientauth.Client, p web.Params, rules *rules) (*attempt, err
 	}
 	q.ClientID = c.ID
 	a := &attempt{req: &q, client: c.Client, policy: c.Policy, rules: rules, at: atDevice}
-	if err := a.check(); err != nil {
-		return a, err
-	}
-	return a, a.aged()
+	return a, a.check()
 }
 
 // keepDevice gives a request its two codes and keeps their hashes. The code that
@@ -282,25 +281,11 @@ func (h *Handler) examineDevice(ctx context.Context, d *store.Device, user *logi
 	if err := a.check(); err != nil {
 		return nil, deviceRefused(c.ID, oauth.AsError(err))
 	}
-	if err := a.aged(); err != nil {
-		return nil, deviceRefused(c.ID, oauth.AsError(err))
-	}
 	if !slices.Contains(c.AuthMethods, d.Method) {
 		return nil, deviceRefused(c.ID, oauth.Refuse(oauth.UnauthorizedClient, "the client no longer authenticates as it did when the device asked").Under("DOC-18"))
 	}
 	a.scopes = a.scopes.And(d.Scopes) // what was added to the defaults meanwhile was not asked for
 	return a, nil
-}
-
-// aged reads how old the sign-in of who answers a device may be: as the device
-// asked or as the client's document has it (AUTHZ-24). Of the other parameters
-// about the sign-in none is for devices: whoever answers one is always asked, and
-// by a page that names the account.
-func (a *attempt) aged() error {
-	if err := checkMaxAge(a); err != nil {
-		return err
-	}
-	return nil
 }
 
 // deviceRefused says on a page that a device cannot be connected.

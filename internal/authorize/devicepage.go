@@ -65,6 +65,11 @@ func (h *Handler) enterCode(w http.ResponseWriter, r *http.Request) error {
 // signInFor sends the person to the sign-in page and back to the form, with what
 // they brought along in it.
 func (h *Handler) signInFor(w http.ResponseWriter, r *http.Request, typed string, why login.Reason) error {
+	return h.signInWith(w, r, typed, login.Return{Reason: why})
+}
+
+// signInWith is signInFor with what the sign-in has to be.
+func (h *Handler) signInWith(w http.ResponseWriter, r *http.Request, typed string, back login.Return) error {
 	if len(typed) > maxTyped {
 		typed = ""
 	}
@@ -72,7 +77,8 @@ func (h *Handler) signInFor(w http.ResponseWriter, r *http.Request, typed string
 	if err != nil {
 		return err
 	}
-	return h.SignIn.Redirect(w, r, login.Return{Path: pathDevice, Sealed: sealed, Reason: why})
+	back.Path, back.Sealed = pathDevice, sealed
+	return h.SignIn.Redirect(w, r, back)
 }
 
 // showEntry writes the form. It can be sent in this session only (DEV-08).

@@ -225,7 +225,7 @@ func (h *Handler) answerDevice(w http.ResponseWriter, r *http.Request) error {
 // be met by a new one is refused, rather than answered by a weaker token (AUTHZ-24).
 func (h *Handler) asStrong(w http.ResponseWriter, r *http.Request, a *attempt, q *deviceQuestion) (done bool, err error) {
 	if reason, needed := a.mustSignIn(q.user, a.device.Created, h.Now()); needed {
-		return true, h.signInFor(w, r, q.Pick.Code, reason)
+		return true, h.signInWith(w, r, q.Pick.Code, a.back(reason))
 	}
 	if !a.acrMet(q.user) {
 		return false, deviceRefused(a.client.ID, unmet())

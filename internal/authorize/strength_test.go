@@ -46,6 +46,9 @@ func TestDevicesAskForStrength(t *testing.T) {
 		if a := b.enter(user); a.Header.Get("Location") != "/login" || p.login.last.Reason != login.ReasonAgain || p.login.last.Path != pathDevice {
 			t.Fatalf("%d %s: %+v", a.StatusCode, a.Header.Get("Location"), p.login.last)
 		}
+		if got := p.login.last.ACR; len(got) != 1 || got[0] != strong {
+			t.Errorf("the sign-in page, and a provider behind it, are told %v", got)
+		}
 		b.signInStrongly("john")
 		page := b.enter(user)
 		b.confirm(page).says(t, 200, "Connected")

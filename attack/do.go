@@ -30,6 +30,7 @@ func (t *trial) badDocs(texts ...string) {
 		what := fmt.Sprintf("%.60q", text)
 		pg := t.john.visit(azOf(self))
 		t.local(what, pg, 400)
+		t.check(strings.Contains(pg.text(), "describes itself"), "%s: refused, but not for the document: %s", what, pg)
 		t.check(h.count("*") == 1, "%s: %d requests", what, h.count("*"))
 		t.check(pg.took < time.Second, "%s: it took %v", what, pg.took)
 		for _, scheme := range []string{"javascript:", "vbscript:", "data:text", "blob:"} {
@@ -148,7 +149,7 @@ var groupDO = group{name: "DO", rows: []row{
 			id := t.w.host(fresh("name")).client("/c.json", m{"client_name": name})
 			pg := t.john.visit(azOf(id))
 			t.asks(name, pg)
-			t.check(!strings.Contains(pg.body, "<script") && !strings.Contains(pg.body, "<img src=x") && !strings.Contains(pg.body, `"><b>`) && !strings.Contains(pg.text(), "49"), "%s is not text: %s", name, pg)
+			t.check(!strings.Contains(pg.body, "<script") && !strings.Contains(pg.body, "<img src=x") && !strings.Contains(pg.body, `"><b>`) && strings.Contains(pg.text(), "“ "+strings.Join(strings.Fields(name), " ")+" ”"), "%s is not text: %s", name, pg)
 			csp := pg.header.Get("Content-Security-Policy")
 			t.check(strings.Contains(csp, "default-src 'none'") && !strings.Contains(csp, "unsafe") && !strings.Contains(csp, "script-src"), "the policy is %q", csp)
 		}

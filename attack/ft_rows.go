@@ -271,7 +271,8 @@ var groupFT = group{
 		{"FT-22", func(t *trial) {
 			h := t.w.host(fresh("secretive"))
 			id := h.client("/c.json", nil, "Cache-Control", "no-store")
-			t.john.grantOf(id) // the client has a row now
+			t.john.grantOf(id)     // the client has a row now
+			t.john.visit(azOf(id)) // and its document would be kept from here on
 			before := h.count("/c.json")
 			t.s.restart()
 			t.john.visit(azOf(id))

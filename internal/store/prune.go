@@ -114,11 +114,37 @@ func (m *moved) trusted() bool {
 // monotonic is the time that really passed.
 func monotonic(from, to time.Time) time.Duration { return to.Sub(from) }
 
+// clocksApart is how far the clock of this machine may be from the database's: of two
+// replicas one can be so early and the other so late that together they use up
+// ClockMargin.
+const clocksApart = ClockMargin / 2
+
+// clocksAgree makes sure that this machine does not remove by its own clock what
+// is not old by the clock of anybody else. Where the database is a file there is
+// none to compare with.
+func (s *Store) clocksAgree(ctx context.Context) error {
+	if !s.postgres {
+		return nil
+	}
+	var micros int64
+	before := s.wall()
+	if err := s.get(ctx, []any{&micros}, `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`); err != nil {
+		return err
+	}
+	there := time.UnixMicro(micros)
+	if there.Before(before.Add(-clocksApart)) || there.After(s.wall().Add(clocksApart)) {
+		return fmt.Errorf("by the clock of this machine it is %s, by that of the database %s: nothing is removed until they agree",
+			before.UTC().Format(time.RFC3339), there.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
 // Prune ends grants that ran out and removes what has lost its use, in short
 // steps that let other changes through (DS-13). It returns how many rows it
 // touched and stops early when ctx ends. Events are ForgetEvents' business. When it
 // finds that the clock was moved it says so in the audit, and for a day it leaves
-// the marks of what must not count again, so that no clock can wipe them out.
+// the marks of what must not count again, so that no clock can wipe them out. A
+// replica whose clock is far from the database's removes nothing, and says so.
 func (s *Store) Prune(ctx context.Context, now time.Time) (n int, err error) {
 	leap, trusted := s.moved.by(now, s.passed)
 	if leap != 0 {
@@ -126,6 +152,9 @@ func (s *Store) Prune(ctx context.Context, now time.Time) (n int, err error) {
 		if err != nil {
 			return 0, fmt.Errorf("prune: %w", err)
 		}
+	}
+	if err := s.clocksAgree(ctx); err != nil {
+		return 0, wrap("prune", err)
 	}
 	for _, p := range prunings {
 		if p.keep == ClockMargin && !trusted {

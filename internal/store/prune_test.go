@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,6 +84,47 @@ func TestTheClockIsMoved(t *testing.T) {
 			if leap != 0 || !trusted {
 				t.Fatalf("look %d: %v", i, leap)
 			}
+		}
+	})
+}
+
+// TestTheClockOfOneReplica: a machine came up with a clock that is wrong, and its
+// server with it, so that there is no leap to notice.
+func TestTheClockOfOneReplica(t *testing.T) {
+	address := database(t)
+	s, other := openAt(t, address), openAt(t, address)
+	seed(t, s)
+	jti := HashOf("jti")
+	if err := errors.Join(s.SpendID(t.Context(), "x", jti, noon, noon), s.DenyToken(t.Context(), "denied", noon)); err != nil {
+		t.Fatal(err)
+	}
+	later := noon.Add(5 * 365 * 24 * time.Hour)
+	for _, off := range []time.Duration{5 * 365 * 24 * time.Hour, -5 * 365 * 24 * time.Hour, ClockMargin, -ClockMargin} {
+		t.Run("attack FA-12, CAUTH-06, POL-07: it removes nothing while it differs by "+off.String(), func(t *testing.T) {
+			s.wall = func() time.Time { return time.Now().Add(off) }
+			n, err := s.Prune(t.Context(), later)
+			forgotten, ferr := s.ForgetEvents(t.Context(), later, later)
+			if n != 0 || forgotten != 0 || err == nil || ferr == nil || !strings.Contains(err.Error(), "clock of this machine") {
+				t.Errorf("%d rows, %v, %d events, %v", n, err, forgotten, ferr)
+			}
+			if err := other.SpendID(t.Context(), "x", jti, noon, noon); !errors.Is(err, ErrSpent) {
+				t.Errorf("the identifier of an assertion: %v", err)
+			}
+		})
+	}
+	t.Run("attack FA-12: 90 seconds are no matter, and the others go on", func(t *testing.T) {
+		s.wall = func() time.Time { return time.Now().Add(90 * time.Second) }
+		other.wall = func() time.Time { return time.Now().Add(-90 * time.Second) }
+		for _, replica := range []*Store{s, other} {
+			if _, err := replica.Prune(t.Context(), noon); err != nil {
+				t.Error(err)
+			}
+		}
+		if n, err := other.Prune(t.Context(), later); err != nil || n == 0 {
+			t.Errorf("%d rows, %v", n, err)
+		}
+		if n, err := other.ForgetEvents(t.Context(), later, later); err != nil || n == 0 {
+			t.Errorf("%d events, %v", n, err)
 		}
 	})
 }

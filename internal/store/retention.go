@@ -19,10 +19,14 @@ const forgetStep = 1000
 // left still proves itself (VerifyEvents). So that this does not write an event
 // for each it removes, fewer than a thousand wait until the oldest of them is a
 // day over. While Prune mistrusts the clock nothing is removed: by a clock that is
-// years ahead everything is old (FA-11). ctx can end it between two steps.
+// years ahead everything is old (FA-11); nor is it by a replica whose clock is far
+// from the database's. ctx can end it between two steps.
 func (s *Store) ForgetEvents(ctx context.Context, before, now time.Time) (n int, err error) {
 	if !s.moved.trusted() {
 		return 0, nil
+	}
+	if err := s.clocksAgree(ctx); err != nil {
+		return 0, wrap("forget events", err)
 	}
 	for {
 		step := 0

@@ -36,10 +36,12 @@ type Store struct {
 	closed   atomic.Bool
 	moved    moved                                  // whether the clock was, for Prune
 	passed   func(from, to time.Time) time.Duration // monotonic; a test has its own
+	wall     func() time.Time                       // the clock of this machine; a test has its own
 	waits    time.Duration                          // patience; a test has its own
 	answers  time.Duration                          // within which PostgreSQL has to; a test has its own
 	signals  signals                                // to those who watch
 	looks    time.Duration                          // how often Watch looks again; a test has its own
+	silence  time.Duration                          // after which the connection that listens is tried; a test has its own
 
 	jobs, commits, retries atomic.Uint64
 }
@@ -74,7 +76,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{
-		now: c.Now, log: c.Logger, writes: w, reads: r, passed: monotonic, waits: patience, answers: pgBatch, looks: lookAgain,
+		now: c.Now, log: c.Logger, writes: w, reads: r, passed: monotonic, wall: time.Now, waits: patience, answers: pgBatch, looks: lookAgain, silence: stillThere,
 		postgres: postgres, address: c.Path,
 		queue:   make(chan *job, c.Queue),
 		closing: make(chan struct{}),

@@ -106,18 +106,9 @@ func (s *Store) changed(ctx context.Context, seen map[string]int64, each func(to
 	return wrap("read revisions", err)
 }
 
-// listen wakes for each notification of another replica, until ctx ends or the
-// store is closed. A connection that was lost is made again.
+// listen wakes for each notification of another replica, until ctx ends. A
+// connection that was lost is made again.
 func (s *Store) listen(ctx context.Context, wake chan<- struct{}) {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	go func() {
-		select {
-		case <-s.closing:
-			stop()
-		case <-ctx.Done():
-		}
-	}()
 	for ctx.Err() == nil {
 		err := s.listenOnce(ctx, wake)
 		if ctx.Err() != nil {
@@ -146,7 +137,10 @@ func (s *Store) listenOnce(ctx context.Context, wake chan<- struct{}) error {
 		defer stop()
 		_ = conn.Close(ctx) // it is of no more use either way
 	}()
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+	within, stop := context.WithTimeout(ctx, s.answers)
+	_, err = conn.Exec(within, "LISTEN "+channel)
+	stop()
+	if err != nil {
 		return err
 	}
 	for {
@@ -161,7 +155,7 @@ func (s *Store) listenOnce(ctx context.Context, wake chan<- struct{}) error {
 // that the server is there.
 func (s *Store) hear(ctx context.Context, conn *pgx.Conn) error {
 	for {
-		wait, stop := context.WithTimeout(ctx, stillThere)
+		wait, stop := context.WithTimeout(ctx, s.silence)
 		_, err := conn.WaitForNotification(wait)
 		quiet := wait.Err() != nil
 		stop()

@@ -20,6 +20,7 @@ type Proxy struct {
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
 	cut   []byte // a connection that sends this is cut when the server has it
+	still []byte // when a connection sends this, what the server says is kept back
 	away  bool   // nobody is let in
 	held  bool   // what the server says is kept back
 	free  *sync.Cond
@@ -98,6 +99,13 @@ func (p *Proxy) Hold(hold bool) {
 	p.free.Broadcast()
 }
 
+// HoldAfter does Hold when a connection next sends text.
+func (p *Proxy) HoldAfter(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.still = []byte(text)
+}
+
 // Cut closes every connection.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
@@ -154,6 +162,9 @@ func (p *Proxy) upwards(c, s net.Conn, last chan struct{}) {
 		found := len(p.cut) > 0 && bytes.Contains(buf[:n], p.cut)
 		if found {
 			p.cut = nil
+		}
+		if len(p.still) > 0 && bytes.Contains(buf[:n], p.still) {
+			p.still, p.held = nil, true
 		}
 		p.mu.Unlock()
 		if found {

@@ -132,7 +132,9 @@ var onceChecks = []Check{
 		return errors.Join(
 			is("with the newest key in sight", h.AddSigningKey(ctx, key(100), keys[0].KID), nil),
 			is("with an older key in sight", h.AddSigningKey(ctx, key(101), keys[0].KID), store.ErrConflict),
-			is("a key identifier a second time", h.AddSigningKey(ctx, keys[0], "kid 100"), store.ErrConflict))
+			is("a key identifier a second time", h.AddSigningKey(ctx, keys[0], "kid 100"), store.ErrConflict),
+			is("a third key", h.AddSigningKey(ctx, key(102), "kid 100"), nil),
+			is("with the second in sight", h.AddSigningKey(ctx, key(103), "kid 100"), store.ErrConflict))
 	}},
 	{"a name and a client identifier are taken once", func(ctx context.Context, h *House) error {
 		return errors.Join(

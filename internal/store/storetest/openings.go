@@ -304,7 +304,7 @@ func identities(ctx context.Context, h *House) error {
 		is("no such account", h.LinkIdentity(ctx, nobody, nil), store.ErrNotFound), h.DisableUser(ctx, User, Noon), is("disabled", h.LinkIdentity(ctx, id, nil), store.ErrEnded))
 	err = errors.Join(err, soleIdentity(ctx, h))
 	still, serr := h.UserByIdentity(ctx, id.Issuer, id.Tenant, id.Subject)
-	for _, bad := range []store.Identity{{Subject: "s", UserID: User}, {Issuer: "i", UserID: User}, {Issuer: "i", Subject: "s"}} {
+	for _, bad := range []store.Identity{{Subject: "s", UserID: "user-2"}, {Issuer: "i", UserID: "user-2"}, {Issuer: "i", Subject: "s"}} {
 		if h.LinkIdentity(ctx, bad, nil) == nil {
 			return fmt.Errorf("linked %+v", bad)
 		}

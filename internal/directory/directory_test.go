@@ -454,11 +454,11 @@ func TestAStoreFailureIsNotAnUnknownClient(t *testing.T) {
 	d := h.directory(t, brokenStore{h.store})
 	t.Run("URL-15, mistake 35: the directory fails closed", func(t *testing.T) {
 		_, err := d.Find(t.Context(), id, true)
-		if e := oauth.AsError(err); e.Code != oauth.ServerError {
+		if err == nil || oauth.AsError(err).Code != oauth.ServerError {
 			t.Errorf("find: %v", err)
 		}
 		_, err = d.Stored(t.Context(), id)
-		if e := oauth.AsError(err); e.Code != oauth.ServerError {
+		if err == nil || oauth.AsError(err).Code != oauth.ServerError {
 			t.Errorf("stored: %v", err)
 		}
 		if len(h.net.Dials()) != 0 {

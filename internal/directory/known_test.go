@@ -105,7 +105,7 @@ func TestKnownWithoutAStore(t *testing.T) {
 	}
 	h.agree(t, c)
 	t.Run("URL-15 a store that fails meanwhile is a failure", func(t *testing.T) {
-		if _, err := h.directory(t, failing{h.store, new(int)}).Known(t.Context(), c.ID); oauth.AsError(err).Code != oauth.ServerError {
+		if _, err := h.directory(t, failing{h.store, new(int)}).Known(t.Context(), c.ID); err == nil || oauth.AsError(err).Code != oauth.ServerError {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -1,10 +1,12 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/bonafide-id/bonafide/oauth"
@@ -101,6 +103,30 @@ func TestWhoIsWho(t *testing.T) {
 	})
 }
 
+func TestStepUpTakesNobodysTokens(t *testing.T) {
+	for id, theirs := range map[string]bool{"https://other.test/c.json": false, appID: true} {
+		t.Run("CLI-12, CLI-13 what another program got meanwhile is used if it is ours: "+id, func(t *testing.T) {
+			w := newWorld(t, nil)
+			g, err := w.c.SignIn(t.Context(), w.target())
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = w.c.cfg.Store.Update(t.Context(), w.target(), func(old *Grant) (*Grant, error) {
+				next := *old
+				next.ClientID, next.AccessToken, next.Scopes = id, "theirs", oauth.Scopes{"read", "write"}
+				return &next, nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := w.c.stepUp(t.Context(), w.target(), g, oauth.Challenge{Scheme: "Bearer", Params: []oauth.Param{{Name: "error", Value: "insufficient_scope"}, {Name: "scope", Value: "write"}}}, "op")
+			if err != nil || (got.AccessToken == "theirs") != theirs || (w.opened() == 1) != theirs {
+				t.Error(got, err, w.opened())
+			}
+		})
+	}
+}
+
 func TestWhatServersTell(t *testing.T) {
 	header := func(name, v string) http.Header { return http.Header{http.CanonicalHeaderKey(name): {v}} }
 	t.Run("CLI-24, attack DP-07: a nonce for a proof that was not sent is no reason to try again", func(t *testing.T) {
@@ -183,5 +209,137 @@ func TestWhatServersTell(t *testing.T) {
 		if w.opened() != 1 {
 			t.Error("signed in again")
 		}
+	})
+}
+
+// told is a Store that tells of each change.
+type told struct {
+	Store
+	changed chan error
+}
+
+func (s *told) Update(ctx context.Context, key string, change func(*Grant) (*Grant, error)) error {
+	err := s.Store.Update(ctx, key, change)
+	select {
+	case s.changed <- err:
+	default:
+	}
+	return err
+}
+
+func TestRefusedTokensAndRefreshes(t *testing.T) {
+	signedIn := func(t *testing.T, change func(*Config)) *world {
+		w := newWorld(t, change)
+		if _, err := w.c.SignIn(t.Context(), w.target()); err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	sends := func(w *world, token string) (n int) {
+		w.rs.with(func() {
+			for _, s := range w.rs.seen {
+				if strings.HasSuffix(s, "Bearer "+token) {
+					n++
+				}
+			}
+		})
+		return n
+	}
+	t.Run("CLI-20 a refresh goes on when who asked for it goes away, and what it gave is kept", func(t *testing.T) {
+		store := &told{NewMemoryStore(), make(chan error, 1)}
+		w := signedIn(t, func(c *Config) { c.Store = store })
+		<-store.changed
+		w.advance(time.Hour)
+		begun, release := make(chan bool), make(chan bool)
+		w.as.with(func() {
+			w.as.more = func(_ http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path == "/token" {
+					close(begun)
+					<-release
+				}
+				return false
+			}
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		gone := make(chan error)
+		go func() {
+			_, err := w.c.current(ctx, w.target(), "")
+			gone <- err
+		}()
+		<-begun
+		cancel()
+		if err := <-gone; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		close(release)
+		if err := <-store.changed; err != nil {
+			t.Fatal(err)
+		}
+		if g, err := w.c.current(t.Context(), w.target(), ""); err != nil || g.AccessToken != "access3" || len(w.as.posted) != 2 {
+			t.Error(g, err, w.as.posted)
+		}
+	})
+	t.Run("CLI-20 a token that was refused is not sent again because it cannot be refreshed just now", func(t *testing.T) {
+		w := signedIn(t, nil)
+		w.as.with(func() { clear(w.as.access); w.as.refuse = "temporarily_unavailable" })
+		if _, _, err := w.call(t, w.c.HTTPClient(w.target()), callBody("list")); err == nil || sends(w, "access2") != 1 || w.opened() != 1 {
+			t.Error(err, sends(w, "access2"))
+		}
+	})
+	t.Run("CLI-20 nor because there is nothing to refresh it with", func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.as.token = func(out map[string]any) { delete(out, "refresh_token") }
+		if _, err := w.c.SignIn(t.Context(), w.target()); err != nil {
+			t.Fatal(err)
+		}
+		w.as.with(func() { clear(w.as.access) })
+		w.used(t, w.c.HTTPClient(w.target()))
+		if sends(w, "access2") != 1 || w.opened() != 2 {
+			t.Error(sends(w, "access2"), w.opened())
+		}
+	})
+	t.Run("CLI-13 a registration is that of one server, and is forgotten under its own name", func(t *testing.T) {
+		c := newWorld(t, func(c *Config) { c.RegisterAs = "App" }).c
+		const one = "https://one.test"
+		keep := func(g *Grant) {
+			if err := c.cfg.Store.Update(t.Context(), atIssuer(one), func(*Grant) (*Grant, error) { return g, nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		keep(&Grant{Issuer: "https://two.test", ClientID: "x"})
+		if r, err := c.registration(t.Context(), one); r != nil || err != nil {
+			t.Error(r, err)
+		}
+		keep(&Grant{Issuer: one, ClientID: "x"})
+		for id, kept := range map[string]bool{"y": true, "x": false} {
+			keep(&Grant{Issuer: one, ClientID: "x"})
+			if err := c.unregister(t.Context(), standing{id: id}, one); err != nil {
+				t.Fatal(err)
+			}
+			if r, err := c.registration(t.Context(), one); (r != nil) != kept || err != nil {
+				t.Error(id, r, err)
+			}
+		}
+	})
+	t.Run("CLI-23 answers are bounded", func(t *testing.T) {
+		for size, good := range map[int]bool{maxBody: true, maxBody + 1: false, 3 * maxBody: false} {
+			if _, err := readBounded(strings.NewReader(strings.Repeat("x", size))); good != (err == nil) {
+				t.Errorf("%d: %v", size, err)
+			}
+		}
+	})
+	t.Run("CLI-25 a code is waited for an hour at most", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := &deviceWorld{answers: []string{"authorization_pending"}, grant: strings.Replace(goodDevice, "600", "1e18", 1)}
+			var until time.Time
+			c, err := New(Config{ID: appID, HTTP: &http.Client{Transport: w}, Device: func(_ context.Context, d DeviceCode) error { until = d.Expires; return nil }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			if _, err := c.SignIn(t.Context(), "https://mcp.test/mcp"); !errors.Is(err, ErrSignIn) || time.Since(start) != deviceMost || until.Sub(start) != deviceMost {
+				t.Error(err, time.Since(start), until.Sub(start))
+			}
+		})
 	})
 }

@@ -129,7 +129,7 @@ func TestAnswersAboutOtherTokens(t *testing.T) {
 		"a refresh token by its use":                   {"token_type": "Bearer", "token_use": "refresh_token"},
 		"a refresh token of another server":            {"typ": "Refresh"},
 		"a refresh token for somebody who is not here": {"typ": "Offline"},
-		"an ID token":                                  {"typ": "ID"},
+		"an ID token": {"typ": "ID"},
 	} {
 		t.Run("RS-23, attack RS-08: what is active and no access token is refused: "+what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

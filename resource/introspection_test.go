@@ -475,6 +475,7 @@ func TestIntrospectionSettings(t *testing.T) {
 		{"RS-23 two authorization servers", func(c *Config) { c.AuthorizationServers = []string{asked, "https://other.test"} }},
 		{"RS-23, attack RS-17: a cache that is too long", func(c *Config) { c.Introspection.Cache = time.Hour }},
 		{"RS-23, attack RS-16: a wait that is too long", func(c *Config) { c.Introspection.Timeout = time.Minute }},
+		{"RS-23, attack RS-16: a wait of less than nothing", func(c *Config) { c.Introspection.Timeout = -1 }},
 		{"RS-23 an endpoint over http", func(c *Config) { c.Introspection.Endpoint = "http://as.test/introspect" }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -488,6 +489,25 @@ func TestIntrospectionSettings(t *testing.T) {
 			}
 		})
 	}
+	t.Run("RS-23 an endpoint that was found is looked for again in an hour", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a, g := asking(t, nil)
+			for _, token := range []string{"one", "two", "three"} {
+				a.tokens[token] = says(map[string]any{"exp": time.Now().Add(3 * time.Hour).Unix()})
+			}
+			if rec := status(g, "one"); rec.Code != 200 {
+				t.Fatal(rec.Code)
+			}
+			a.change(func() { a.endpoint = "" })
+			if rec := status(g, "two"); rec.Code != 200 {
+				t.Errorf("at once: %d", rec.Code)
+			}
+			time.Sleep(endpointLife)
+			if rec := status(g, "three"); rec.Code != 503 {
+				t.Errorf("after an hour: %d", rec.Code)
+			}
+		})
+	})
 	t.Run("RS-23 an endpoint that is configured", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			a, g := asking(t, func(c *Config) { c.Introspection.Endpoint, c.Introspection.User = asked+"/introspect", "tracker" })

@@ -68,6 +68,32 @@ func TestReplays(t *testing.T) {
 			}
 		}
 	})
+	t.Run("attack DP-01: making room forgets nothing that could come again", func(t *testing.T) {
+		m := newReplays(8) // two for a key
+		m.use(alice, proof("a", "0"), now)
+		m.use(alice, proof("a", "1"), now)
+		for _, early := range []time.Duration{time.Minute, 0} {
+			at := now.Add(proofWindow - early)
+			if m.use(alice, proof("a", "2"), at) != proofsFull || m.swept != at {
+				t.Errorf("%v early: there was room", early)
+			}
+			if m.use(alice, proof("a", "0"), at) != proofUsed {
+				t.Errorf("%v early: it was forgotten", early)
+			}
+		}
+	})
+	t.Run("attack FA-11: a clock that was put back keeps nobody out for ever", func(t *testing.T) {
+		m := newReplays(8)
+		m.use(alice, proof("b", "0"), now) // makes room, and notes when
+		back := now.Add(-time.Hour)
+		earlier := func(jti string, at time.Time) *jose.Proof { return &jose.Proof{JKT: "a", JTI: jti, Issued: at} }
+		m.use(alice, earlier("0", back), back)
+		m.use(alice, earlier("1", back), back)
+		later := back.Add(proofWindow + time.Second)
+		if m.use(alice, earlier("2", later), later) != proofNew {
+			t.Error("what has ended takes room until the clock is where it was")
+		}
+	})
 	t.Run("attack DP-08: whatever keys and clients a user makes, others have room", func(t *testing.T) {
 		const most = 4000
 		for name, whose := range map[string]func(i int) (Token, string){

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/bonafide-id/bonafide/oauth"
 )
 
 func strict(c *Config) {
@@ -135,4 +137,25 @@ func TestListsOfTools(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPermits(t *testing.T) {
+	t.Run("RS-21, RS-22 a call is permitted by scopes and by the sign-in, both", func(t *testing.T) {
+		w := newWorld(t, func(c *Config) {
+			c.Tools = map[string][]string{"pay": {"mcp:write"}}
+			c.Strength = map[string]Strength{"pay": {ACR: []string{"gold"}}}
+		})
+		for _, c := range []struct {
+			scopes oauth.Scopes
+			acr    string
+			want   bool
+		}{{oauth.Scopes{"mcp:read", "mcp:write"}, "gold", true}, {oauth.Scopes{"mcp:read"}, "gold", false}, {oauth.Scopes{"mcp:read", "mcp:write"}, "", false}} {
+			if got := w.guard.Permits(Token{Scopes: c.scopes, ACR: c.acr}, "pay"); got != c.want {
+				t.Errorf("%v with %q: %v", c.scopes, c.acr, got)
+			}
+		}
+		if w.guard.Permits(Token{Scopes: oauth.Scopes{"mcp:read", "mcp:write"}, ACR: "gold"}, "unknown") {
+			t.Error("a tool that does not exist")
+		}
+	})
 }

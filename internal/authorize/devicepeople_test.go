@@ -217,13 +217,36 @@ func TestWhatPeopleSeeOfADevice(t *testing.T) {
 		p.wait("BCDFGHJK")
 		john.enter("BCDFGHJK").says(t, 200, "198.51.100.7", "<strong>not</strong> the network you are on now")
 	})
-	t.Run("CONS-04, DEV-05 what a client may already is told apart from what is new", func(t *testing.T) {
+	t.Run("CN-03, DEV-05 what a client may already is told apart from what is new", func(t *testing.T) {
 		p.wait("CDFGHJKL", func(d *store.Device) { d.Scopes = oauth.Scopes{"issues:read"} })
 		page := john.enter("CDFGHJKL")
 		page.says(t, 200, "It will be able to")
 		john.confirm(page).says(t, 200, "go back")
 		p.wait("DFGHJKLM")
 		john.enter("DFGHJKLM").says(t, 200, "It may already", ">New<")
+	})
+	t.Run("CONS-12, DEV-05 what a careful friend would mention stands on the page of a device too", func(t *testing.T) {
+		saying := func(code string, words string, rule policy.Rule, change func(*cimd.Document)) {
+			t.Helper()
+			p := openDevices(t)
+			rule.Name, rule.Host, rule.Action = "devices", "*.example.com", policy.Allow
+			p.rule(rule)
+			if change != nil {
+				p.dir.put(tvID, change)
+			}
+			p.wait(code)
+			p.signedIn("john").enter(code).says(t, 200, "Did you start this on your device?", words)
+		}
+		saying("BCDFGHJK", "This app is in development.", policy.Rule{Development: true}, nil)
+		saying("CDFGHJKL", "We cannot reach this app’s address right now.", policy.Rule{}, func(d *cimd.Document) { d.Stale = true })
+		saying("DFGHJKLM", "First time anyone", policy.Rule{}, nil)
+		p := openDevices(t)
+		john := p.signedIn("john")
+		p.wait("FGHJKLMN")
+		john.confirm(john.enter("FGHJKLMN")).says(t, 200, "go back")
+		p.dir.put(tvID, func(d *cimd.Document) { d.SecurityDigest = "s2" })
+		p.wait("GHJKLMNP")
+		john.enter("GHJKLMNP").says(t, 200, "This app has changed since you last agreed.")
 	})
 	t.Run("CACHE-21 what changed comes before what was not ticked", func(t *testing.T) {
 		page := john.enter("DFGHJKLM")

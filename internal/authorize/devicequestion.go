@@ -150,7 +150,7 @@ func (a *attempt) deviceWarnings(ask *question, name, brand string) []warning {
 		True: "Did you start this on your device?",
 		Do:   "If somebody sent you this code or a link, press Cancel: they would get into your account.",
 	}}
-	for _, w := range []func(*question, string, string) *warning{a.warnName, a.warnSelfMade, a.warnAlphabet, a.warnChanged, a.warnStale, a.warnFirst, a.warnTest} {
+	for _, w := range []func(*question, string, string) *warning{a.warnName, a.warnSelfMade, a.warnDevelopment, a.warnAlphabet, a.warnChanged, a.warnStale, a.warnFirst, a.warnTest} {
 		found := w(ask, name, brand)
 		switch {
 		case found == nil || len(out) == maxWarnings:

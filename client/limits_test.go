@@ -129,7 +129,7 @@ func TestStrangersHaveBounds(t *testing.T) {
 		}
 		mine := errors.New("mine")
 		c, err := New(Config{ID: appID, HTTP: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return mine }}})
-		if err != nil || c.HTTPClient("https://mcp.test/mcp").CheckRedirect(nil, nil) != mine { //nolint:errorlint // the very one
+		if err != nil || c.HTTPClient("https://mcp.test/mcp").CheckRedirect(nil, nil) != mine {
 			t.Error(err)
 		}
 	})

@@ -71,7 +71,7 @@ func TestRefusalsOfTheResolver(t *testing.T) {
 	})
 	t.Run("URL-15 a failure of ours stays one", func(t *testing.T) {
 		ours := errors.New("disk on fire")
-		if err := refuseResolve(someone, ours); err != ours { //nolint:errorlint // it is handed on as it is
+		if err := refuseResolve(someone, ours); err != ours {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -2,7 +2,6 @@ package housetest
 
 import (
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -179,7 +178,7 @@ func TestDemandsOfAClientThatIsNotKnownYet(t *testing.T) {
 		page := john.Send(f.With("with", "idp"))
 		q := idp.Asked()[0]
 		if q.Get("prompt") != "login" || q.Get("max_age") != "0" || q.Get("acr_values") != "gold" {
-			t.Errorf("%v", url.Values(q))
+			t.Errorf("%v", q)
 		}
 		if !page.Has("decision") {
 			t.Errorf("%d %s", page.Status, page.Text())

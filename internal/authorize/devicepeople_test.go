@@ -217,7 +217,7 @@ func TestWhatPeopleSeeOfADevice(t *testing.T) {
 		p.wait("BCDFGHJK")
 		john.enter("BCDFGHJK").says(t, 200, "198.51.100.7", "<strong>not</strong> the network you are on now")
 	})
-	t.Run("CN-03, DEV-05 what a client may already is told apart from what is new", func(t *testing.T) {
+	t.Run("DEV-05 what a client may already is told apart from what is new", func(t *testing.T) {
 		p.wait("CDFGHJKL", func(d *store.Device) { d.Scopes = oauth.Scopes{"issues:read"} })
 		page := john.enter("CDFGHJKL")
 		page.says(t, 200, "It will be able to")

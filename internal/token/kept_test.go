@@ -522,7 +522,7 @@ func TestSignedAnswersOfIntrospection(t *testing.T) {
 
 func TestRevocationsOfOthers(t *testing.T) {
 	h := newAgents(t)
-	t.Run("REV-02, TK-16 a client that revokes what is another's is noted", func(t *testing.T) {
+	t.Run("REV-02, attack TK-16: a client that revokes what is another's is noted", func(t *testing.T) {
 		r := h.ok(t, h.consent(t, public).form())
 		for _, token := range []string{r.get("access_token"), r.get("refresh_token")} {
 			if got := h.post("/revoke", url.Values{"client_id": {other}, "token": {token}}); got.status != http.StatusOK {

@@ -110,7 +110,11 @@ func (k *Keys) Find(ctx context.Context, kid, alg string) (jose.Key, error) {
 		return key, nil
 	}
 	k.look(ctx)
-	return k.kept(kid, alg)
+	key, err := k.kept(kid, alg)
+	if err != nil && k.lastErr != nil { // it may have come with the set that could not be read
+		return jose.Key{}, fmt.Errorf("%w: %w", ErrUnavailable, k.lastErr)
+	}
+	return key, err
 }
 
 // fresh finds a key in a set that has not expired.

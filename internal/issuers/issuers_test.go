@@ -126,6 +126,9 @@ func TestFind(t *testing.T) {
 		if err := find(first); err != nil || i.looks.Load() != 3 || i.Err() == nil {
 			t.Fatalf("%v, %d looks, %v", err, i.looks.Load(), i.Err())
 		}
+		if err := find(key(t)); !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("XCH-01 a new key that cannot be looked for is none that does not exist: %v", err)
+		}
 		i.later(lastGood)
 		if err := find(first); !errors.Is(err, ErrUnavailable) {
 			t.Fatal(err)

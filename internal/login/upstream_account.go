@@ -16,8 +16,23 @@ import (
 
 // account returns the account of a person at a provider. What counts is issuer
 // and subject; an address leads to an account only once, only where the operator
-// says so, and only a verified one of an admitted domain (OIDC-05).
+// says so, and only a verified one of an admitted domain (OIDC-05). Somebody who
+// comes for the first time twice at one moment, from two tabs and to two replicas,
+// is one person: who loses the race looks again.
 func (l *Login) account(r *http.Request, u *Upstream, p *upstream.Person) (store.User, error) {
+	user, err := l.accountNow(r, u, p)
+	if errors.Is(err, store.ErrConflict) {
+		user, err = l.accountNow(r, u, p)
+	}
+	if errors.Is(err, store.ErrConflict) {
+		return store.User{}, l.noAccount(r, u, p, "taken")
+	}
+	return user, err
+}
+
+// accountNow is account as things are at this moment. ErrConflict: they were
+// otherwise when the link was to be written.
+func (l *Login) accountNow(r *http.Request, u *Upstream, p *upstream.Person) (store.User, error) {
 	ctx, now := r.Context(), l.cfg.Now()
 	issuer := u.Provider.Issuer()
 	user, err := l.cfg.Identities.UserByIdentity(ctx, issuer, "", p.Subject)
@@ -48,8 +63,6 @@ func (l *Login) account(r *http.Request, u *Upstream, p *upstream.Person) (store
 		Sole: code == "linked", // an address may be the next person's by now
 	}, create, events...)
 	switch {
-	case errors.Is(err, store.ErrConflict):
-		return store.User{}, l.noAccount(r, u, p, "taken")
 	case errors.Is(err, store.ErrEnded):
 		return store.User{}, l.noAccount(r, u, p, "disabled")
 	case err != nil:

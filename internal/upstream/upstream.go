@@ -81,6 +81,7 @@ type Provider struct {
 	keys      jose.Set
 	keysAt    time.Time
 	keysTried time.Time
+	keysErr   error // of the last look
 }
 
 // discovery is what we use of an OpenID provider's metadata.

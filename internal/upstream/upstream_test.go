@@ -276,6 +276,37 @@ func TestKeysAndDiscoveryAreKept(t *testing.T) {
 	})
 }
 
+func TestAKeySetThatGoesWrong(t *testing.T) {
+	for name, body := range map[string]string{"is empty": `{"keys":[]}`, "holds nothing usable": `{"keys":[{"kty":"oct","k":"AAAA"}]}`, "is no key set": `<html>`} {
+		t.Run("OIDC-05 a key set that "+name+" takes no key from us, and a new key is not refused for it", func(t *testing.T) {
+			w := newWorld(t, nil)
+			if _, err := w.exchange(); err != nil {
+				t.Fatal(err)
+			}
+			good := w.keys[0]
+			w.net.Host("idp.test").Handle("/jwks", http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write([]byte(body)) }))
+			w.later(life + time.Minute)
+			now := w.clock().Unix()
+			w.set(func() { w.claims["iat"], w.claims["exp"] = now, now+600 })
+			for range 2 { // once with a look, once between two
+				token, err := good.Sign("", w.claims)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.verify(t.Context(), token, "n"); err != nil {
+					t.Error(err)
+				}
+				if token, err = w.key().Sign("", w.claims); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.verify(t.Context(), token, "n"); !errors.Is(err, ErrUnavailable) {
+					t.Errorf("%v", err)
+				}
+			}
+		})
+	}
+}
+
 func TestTheWayThere(t *testing.T) {
 	w := newWorld(t, nil)
 	parse := func(trip Trip) url.Values {

@@ -165,19 +165,22 @@ func (p *Provider) key(ctx context.Context, kid, alg string) (jose.Key, error) {
 	}
 	known := err == nil && now.Sub(p.keysAt) < lastGood // expired, and better than nobody signing in
 	if p.keysTried.IsZero() || now.Sub(p.keysTried) >= coolDown {
-		set, getErr := p.keySet(ctx, d.JWKS)
+		var set jose.Set
+		set, p.keysErr = p.keySet(ctx, d.JWKS)
 		p.keysTried = p.cfg.Now()
-		switch {
-		case getErr == nil:
+		if p.keysErr == nil {
 			p.keys, p.keysAt = set, now
 			key, err = set.Find(kid, alg)
-		case known:
-			return key, nil
-		default:
-			return jose.Key{}, getErr
+			known = err == nil
 		}
-	} else if err == nil && !known {
-		return jose.Key{}, unavailable("key set: it is too old, and cannot be read again")
+	}
+	switch {
+	case known:
+		return key, nil
+	case p.keysErr != nil: // it may have come with the set that could not be read
+		return jose.Key{}, p.keysErr
+	case err == nil:
+		return jose.Key{}, unavailable("key set: it is too old")
 	}
 	if errors.Is(err, jose.ErrAmbiguous) || errors.Is(err, jose.ErrNoKey) {
 		return jose.Key{}, refused("token: %w", err)
@@ -194,6 +197,9 @@ func (p *Provider) keySet(ctx context.Context, address string) (jose.Set, error)
 	set, err := jose.ParseRemoteSet(raw, jose.SetLimits{MaxBytes: maxDocument, MaxKeys: 64})
 	if err != nil {
 		return jose.Set{}, unavailable("key set: %w", err)
+	}
+	if len(set.Keys) == 0 { // a mistake over there takes nothing from us
+		return jose.Set{}, unavailable("key set: it holds no usable key")
 	}
 	return set, nil
 }

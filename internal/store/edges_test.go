@@ -198,7 +198,7 @@ func TestWhatIsWatchedAndWhatNot(t *testing.T) {
 	if err := s.get(t.Context(), []any{&n}, `SELECT count(*) FROM revisions`); err != nil || n != 0 {
 		t.Errorf("a sign-in wakes everybody: %d, %v", n, err)
 	}
-	for name, p := range map[string]Policy{"no body": {Digest: "d"}, "no digest": {Body: []byte("b")}} {
+	for name, p := range map[string]Policy{"no body": {Digest: "d", Body: []byte{}}, "no digest": {Body: []byte("b")}} {
 		if _, err := s.PublishPolicy(t.Context(), p, noon); err == nil {
 			t.Errorf("%s: published", name)
 		}

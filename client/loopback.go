@@ -114,16 +114,19 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = page.Execute(w, pageData(err))
 }
 
-type pageText struct{ Title, Text, Detail string }
+type pageText struct {
+	Done                bool
+	Title, Text, Detail string
+}
 
 func pageData(err error) pageText {
 	if err == nil {
-		return pageText{"You are signed in", "You can close this tab and go back to the application.", ""}
+		return pageText{true, "You are signed in", "You can close this tab and go back to the application.", ""}
 	}
 	if e, ok := errors.AsType[*ServerError](err); ok {
-		return pageText{"You are not signed in", "The sign-in was ended. You can close this tab; the application can try again.", string(e.Code) + " " + e.Description}
+		return pageText{false, "You are not signed in", "The sign-in was ended. You can close this tab; the application can try again.", string(e.Code) + " " + e.Description}
 	}
-	return pageText{"You are not signed in", "The answer could not be used. You can close this tab; the application says more.", ""}
+	return pageText{false, "You are not signed in", "The answer could not be used. You can close this tab; the application says more.", ""}
 }
 
 var page = template.Must(template.New("page").Parse(`<!doctype html>
@@ -132,13 +135,25 @@ var page = template.Must(template.New("page").Parse(`<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{.Title}}</title>
 <style>
-:root { color-scheme: light dark }
-body { font: 17px/1.5 ui-sans-serif, system-ui, sans-serif; max-width: 28rem; margin: 18vh auto 0; padding: 0 1.5rem }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .5rem }
-code { font: .875rem ui-monospace, monospace; overflow-wrap: anywhere }
+:root { color-scheme: light dark; --paper: #f4f2ec; --sheet: #fffefb; --ink: #191c1b; --quiet: #545b58; --line: #dedbd1; --done: #17663a; --stop: #a32920 }
+@media (prefers-color-scheme: dark) { :root { --paper: #101413; --sheet: #181d1c; --ink: #eceeea; --quiet: #a7b0ab; --line: #2e3534; --done: #7fd09a; --stop: #ff9d91 } }
+* { box-sizing: border-box }
+body { margin: 0; min-height: 100dvh; display: grid; place-content: center; padding: 1rem; background: var(--paper); color: var(--ink);
+	font: 1rem/1.55 ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", Arial, sans-serif }
+main { width: min(26rem, calc(100vw - 2rem)); padding: 2rem; background: var(--sheet); border: 1px solid var(--line); border-radius: .75rem }
+svg { display: block; width: 2.25rem; height: 2.25rem; margin: 0 0 1rem; fill: none; stroke: var(--done); stroke-width: 2; stroke-linecap: round; stroke-linejoin: round }
+svg.stop { stroke: var(--stop) }
+h1 { font-size: 1.5rem; line-height: 1.25; letter-spacing: -.01em; margin: 0 0 .5rem }
+p { margin: 0; color: var(--quiet) }
+p + p { margin-top: 1rem }
+code { font: .875rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; color: var(--ink) }
 </style>
-<h1>{{.Title}}</h1>
+<main>
+{{if .Done}}<svg viewBox="0 0 24 24" aria-hidden="true"><circle cx="12" cy="12" r="10"/><path d="m7.5 12.5 3 3 6-6.5"/></svg>
+{{else}}<svg class="stop" viewBox="0 0 24 24" aria-hidden="true"><path d="M8 2h8l6 6v8l-6 6H8l-6-6V8zM12 7.5v5.5M12 16.5v.01"/></svg>
+{{end}}<h1>{{.Title}}</h1>
 <p>{{.Text}}</p>
-{{with .Detail}}<p><code>{{.}}</code></p>{{end}}
+{{with .Detail}}<p><code>{{.}}</code></p>
+{{end}}</main>
 </html>
 `))

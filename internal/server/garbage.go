@@ -15,8 +15,8 @@ import (
 // one that it cannot keep would make the collector run all the time.
 const (
 	usualMemory = 64 << 20 // of the Go runtime; the program and SQLite come on top
-	leastRoom   = 12 << 20 // for garbage
-	fullCache   = 32 << 20 // in use; beyond it garbage gets half of what is more
+	leastRoom   = 18 << 20 // for garbage
+	fullCache   = 32 << 20 // in use; what is more is not the cache, and gets twice as much room for garbage
 )
 
 // footprint is what the runtime needs, in bytes.
@@ -28,7 +28,7 @@ type footprint struct {
 
 // limit returns what the runtime may take with garbage.
 func (f footprint) limit() int64 {
-	return max(usualMemory, f.live+f.fragments+f.rest+max(leastRoom, (f.live-fullCache)/2))
+	return max(usualMemory, f.live+f.fragments+f.rest+max(leastRoom, 2*(f.live-fullCache)))
 }
 
 // measured returns the footprint of this process.

@@ -56,7 +56,7 @@ resources:
     scopes:
       - {name: "issues:read", title: read issues, description: It can see the issues that you can see.}
       - {name: "issues:write", title: create issues, description: It can open issues in your name., implies: ["issues:read"]}
-policy: {default: allow, rules: [{host: good.test, action: allow}]}
+policy: {default: allow, rules: [{host: good.test, action: allow}, {host: keyed.test, action: allow}]}
 `
 
 // place is where a server is installed and on what.

@@ -15,7 +15,7 @@ import (
 // one that it cannot keep would make the collector run all the time.
 const (
 	usualMemory = 64 << 20 // of the Go runtime; the program and SQLite come on top
-	leastRoom   = 18 << 20 // for garbage
+	leastRoom   = 15 << 20 // for garbage
 	fullCache   = 32 << 20 // in use; what is more is not the cache, and gets twice as much room for garbage
 )
 

@@ -224,7 +224,7 @@ func variantsCA(t *trial) {
 
 func variantsCN(t *trial) {
 	t.john = t.s.signedIn("john") // the rows before took hours
-	mia := t.s.newUser("mia") // whoever signed in before the rows that move the clock may be signed out
+	mia := t.s.newUser("mia")     // whoever signed in before the rows that move the clock may be signed out
 	pg := mia.visit(az("prompt", "consent"))
 	f := pg.must("decision").with("decision", "allow")
 	post := func(typ, body string, edits ...edit) reply {

@@ -18,21 +18,23 @@ import (
 // fetchFail wants a refusal after at most one attempt at a document host, and
 // that nothing is left of it.
 func (t *trial) fetchFail(what, id string, changes ...string) *page {
-	files := t.s.fds()
+	files := t.s.foreign()
 	before := t.w.fetches()
 	pg := t.john.visit(azOf(id, changes...))
 	t.local(what, pg)
 	t.check(pg.status == 502 || pg.status == 400, "%s: status %d", what, pg.status) // 503 would say that nobody tried
 	t.check(pg.took < 6500*time.Millisecond, "%s: it took %v", what, pg.took)
 	t.check(t.w.fetches()-before <= 1, "%s: %d connections", what, t.w.fetches()-before)
-	if _, ok := t.w.engine.(*postgres); ok {
-		files += 6 // connections to the database come and go
+	left := func() (list []string) {
+		for file := range t.s.foreign() {
+			if !files[file] {
+				list = append(list, file)
+			}
+		}
+		return list
 	}
-	deadline := time.Now().Add(time.Second)
-	for t.s.fds() > files+1 && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.check(t.s.fds() <= files+1, "%s: %d files stay open, %d before", what, t.s.fds(), files)
+	within(time.Second, func() bool { return len(left()) <= 1 }) // the visitor's own connection
+	t.check(len(left()) <= 1, "%s: these stay open: %s", what, strings.Join(left(), ", "))
 	return pg
 }
 

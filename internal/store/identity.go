@@ -84,7 +84,7 @@ func emailKey(email string) string {
 // account is made in the same commit; UserID is its identifier. An identity that
 // is linked to this account already is seen again: its address and the time are
 // kept; a zero time is now. ErrConflict: it is linked to somebody else, or the name or
-// identifier of the new account is taken, or the identity is to be the account's
+// identifier or address of the new account is taken, or the identity is to be the account's
 // sole one and is not. ErrNotFound: there is no such account.
 // ErrEnded: the account is disabled.
 func (s *Store) LinkIdentity(ctx context.Context, id Identity, create *User, events ...audit.Event) error {
@@ -102,7 +102,7 @@ func (s *Store) LinkIdentity(ctx context.Context, id Identity, create *User, eve
 	}
 	return wrap("link identity", s.write(ctx, func(t *tx) error {
 		if create != nil {
-			if err := t.insertUser(*create); err != nil {
+			if err := t.insertNewcomer(*create); err != nil {
 				return err
 			}
 		}
@@ -129,11 +129,21 @@ func (s *Store) LinkIdentity(ctx context.Context, id Identity, create *User, eve
 	}))
 }
 
-// noOther returns ErrConflict if the account is somebody else at the issuer.
-func (t *tx) noOther(id Identity) error {
+// insertNewcomer adds the account of somebody who comes from an issuer. Whoever
+// asked saw no account with the address, and so one made meanwhile, from another
+// issuer, is ErrConflict: an operator may give two accounts one address, but two
+// first sign-ins may not.
+func (t *tx) insertNewcomer(u User) error {
+	if err := t.insertUser(u); err != nil || u.Email == "" {
+		return err
+	}
 	var one int
-	err := t.get([]any{&one}, `SELECT 1 FROM identities WHERE user_id = $1 AND issuer = $2 AND tenant = $3 AND subject <> $4 LIMIT 1`,
-		id.UserID, id.Issuer, id.Tenant, id.Subject)
+	err := t.get([]any{&one}, `SELECT 1 FROM users WHERE email_key = $1 AND id <> $2 LIMIT 1`, emailKey(u.Email), u.ID)
+	return absent(err)
+}
+
+// absent is ErrConflict if a row that must not be there was found.
+func absent(err error) error {
 	switch {
 	case err == nil:
 		return ErrConflict
@@ -141,6 +151,14 @@ func (t *tx) noOther(id Identity) error {
 		return nil
 	}
 	return err
+}
+
+// noOther returns ErrConflict if the account is somebody else at the issuer.
+func (t *tx) noOther(id Identity) error {
+	var one int
+	err := t.get([]any{&one}, `SELECT 1 FROM identities WHERE user_id = $1 AND issuer = $2 AND tenant = $3 AND subject <> $4 LIMIT 1`,
+		id.UserID, id.Issuer, id.Tenant, id.Subject)
+	return absent(err)
 }
 
 // SessionGrants returns the grants that were given in a session and have not

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -238,6 +239,22 @@ var protocolOnceChecks = []Check{
 					}
 				}
 				return same("accounts", accounts, 1)
+			})
+		})
+	}},
+	{"XCH-10, OIDC-05: an address gets one account, from however many issuers and replicas", func(ctx context.Context, h *House) error {
+		return h.replicas(func(s func(int) Store) error {
+			return inFewRounds(func(n int) error {
+				h.n++
+				email := fmt.Sprintf("ann%d@example.test", h.n)
+				err := once(n, store.ErrConflict, func(i int) error {
+					name := fmt.Sprint(email, " ", i)
+					issuer := fmt.Sprintf("https://idp%d.example", i)
+					return s(i).LinkIdentity(ctx, store.Identity{Issuer: issuer, Subject: email, UserID: name, Email: email, Created: Noon, LastSeen: Noon},
+						&store.User{ID: name, Name: name, Email: strings.ToUpper(email[:1]) + email[1:], Created: Noon})
+				})
+				_, one := h.UserByEmail(ctx, email)
+				return errors.Join(err, one)
 			})
 		})
 	}},

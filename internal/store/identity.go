@@ -138,7 +138,7 @@ func (t *tx) insertNewcomer(u User) error {
 		return err
 	}
 	var one int
-	err := t.get([]any{&one}, `SELECT 1 FROM users WHERE email_key = $1 AND id <> $2 LIMIT 1`, emailKey(u.Email), u.ID)
+	err := t.get([]any{&one}, `SELECT 1 FROM users WHERE email_key = $1 AND email_key <> '' AND id <> $2 LIMIT 1`, emailKey(u.Email), u.ID)
 	return absent(err)
 }
 

@@ -72,8 +72,12 @@ func (s *Store) Watch(ctx context.Context, each func(topic string)) {
 	again := time.NewTicker(s.looks)
 	defer again.Stop()
 	seen := map[string]int64{}
+	var blind sparing
 	for {
-		if err := s.changed(ctx, seen, each); err != nil && ctx.Err() == nil && !s.closed.Load() {
+		err := s.changed(ctx, seen, each)
+		if err == nil {
+			blind.ended()
+		} else if ctx.Err() == nil && !s.closed.Load() && blind.due() {
 			s.log.Warn("store: cannot see what was changed elsewhere; it is tried again", "error", err)
 		}
 		select {
@@ -109,12 +113,20 @@ func (s *Store) changed(ctx context.Context, seen map[string]int64, each func(to
 // listen wakes for each notification of another replica, until ctx ends. A
 // connection that was lost is made again.
 func (s *Store) listen(ctx context.Context, wake chan<- struct{}) {
+	var deaf sparing
 	for ctx.Err() == nil {
-		err := s.listenOnce(ctx, wake)
+		err := s.listenOnce(ctx, func() {
+			if deaf.ended() {
+				s.log.Info("store: changes of other replicas are heard of again")
+			}
+			poke(wake) // also at first: what was said before is not heard of
+		})
 		if ctx.Err() != nil {
 			return
 		}
-		s.log.Warn("store: changes of other replicas are looked up until they can be heard of again", "error", err)
+		if deaf.due() {
+			s.log.Warn("store: changes of other replicas are looked up until they can be heard of again", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(listenAgain):
@@ -122,8 +134,9 @@ func (s *Store) listen(ctx context.Context, wake chan<- struct{}) {
 	}
 }
 
-// listenOnce listens on one connection until it is lost.
-func (s *Store) listenOnce(ctx context.Context, wake chan<- struct{}) error {
+// listenOnce listens on one connection until it is lost. It calls heard once it
+// listens and for each notification.
+func (s *Store) listenOnce(ctx context.Context, heard func()) error {
 	c, err := pgConfig(s.address)
 	if err != nil {
 		return err
@@ -144,7 +157,7 @@ func (s *Store) listenOnce(ctx context.Context, wake chan<- struct{}) error {
 		return err
 	}
 	for {
-		poke(wake) // also at first: what was said before is not heard of
+		heard()
 		if err := s.hear(ctx, conn); err != nil {
 			return err
 		}
@@ -169,6 +182,33 @@ func (s *Store) hear(ctx context.Context, conn *pgx.Conn) error {
 			return err
 		}
 	}
+}
+
+// sayAgain is how often the log says that something still does not work.
+const sayAgain = time.Minute
+
+// sparing is a trouble that the log is told of when it begins, and then only now
+// and then: it is looked at far more often.
+type sparing struct {
+	last time.Time // when it was said
+	said bool      // and goes on
+}
+
+// due reports whether the trouble is to be said now, and takes it as said.
+func (s *sparing) due() bool {
+	now := time.Now()
+	if !s.last.IsZero() && now.Sub(s.last) < sayAgain {
+		return false
+	}
+	s.last, s.said = now, true
+	return true
+}
+
+// ended reports, once, whether a trouble that was said is over.
+func (s *sparing) ended() bool {
+	said := s.said
+	s.said = false
+	return said
 }
 
 // signals wakes those who watch.

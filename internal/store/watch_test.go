@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/store/pgtest"
@@ -138,4 +139,36 @@ func listening(t *testing.T, address string) {
 			return
 		}
 	}
+}
+
+func TestSparing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s sparing
+		if s.ended() {
+			t.Error("nothing began, and it has ended")
+		}
+		said := 0
+		for range 150 { // two and a half minutes of an outage, tried each second
+			if s.due() {
+				said++
+			}
+			time.Sleep(time.Second)
+		}
+		if said != 3 {
+			t.Errorf("it was said %d times", said)
+		}
+		if !s.ended() || s.ended() {
+			t.Error("the end is said once")
+		}
+		for range 20 { // a connection that comes and goes
+			if s.due() || s.ended() {
+				t.Fatal("it is said for each loss")
+			}
+			time.Sleep(time.Second)
+		}
+		time.Sleep(sayAgain)
+		if !s.due() || !s.ended() {
+			t.Error("the next outage is not said")
+		}
+	})
 }

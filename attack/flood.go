@@ -93,7 +93,8 @@ func (w *wire) read(body bool) (a said, err error) {
 		}
 	}
 	if chunked {
-		return a, w.chunks(&a, body)
+		err = w.chunks(&a, body)
+		return a, err
 	}
 	if !body {
 		_, err = w.r.Discard(length)

@@ -228,7 +228,8 @@ func (f *flooded) told(ctx context.Context, path string) (t told, err error) {
 		return t, err
 	}
 	defer resp.Body.Close()
-	return t, json.NewDecoder(resp.Body).Decode(&t)
+	err = json.NewDecoder(resp.Body).Decode(&t)
+	return t, err
 }
 
 // stalling measures as many fetches as may be in flight, all of hosts that take the

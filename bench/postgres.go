@@ -71,7 +71,8 @@ func (b *bench) postgres(ctx context.Context) error {
 		if _, err := fmt.Fprintln(floor.in, "go"); err != nil {
 			return 0, err
 		}
-		return rate, floor.hear(&rate)
+		err = floor.hear(&rate)
+		return rate, err
 	}
 	s, err := take(rounds, insert, alone.turn(ctx, b, b.slice), both.turn(ctx, b, b.slice))
 	if err != nil {

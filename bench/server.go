@@ -281,5 +281,6 @@ func (b *bench) serveAs(ctx context.Context, role, name string, args ...string) 
 	if err != nil {
 		return nil, at, err
 	}
-	return c, at, c.hear(&at)
+	err = c.hear(&at)
+	return c, at, err
 }

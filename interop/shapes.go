@@ -279,7 +279,8 @@ func (v visitor) post(ctx context.Context, endpoint string, form url.Values, bas
 	if err != nil {
 		return a, err
 	}
-	return a, json.NewDecoder(bytes.NewReader(raw)).Decode(&a)
+	err = json.NewDecoder(bytes.NewReader(raw)).Decode(&a)
+	return a, err
 }
 
 // use calls a tool with a token.

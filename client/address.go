@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/bonafide-id/bonafide/internal/safehttp"
@@ -58,6 +59,20 @@ func loopbackName(host string) bool {
 	}
 	a, err := netip.ParseAddr(host)
 	return err == nil && a.Unmap().IsLoopback()
+}
+
+// onThisComputer reports whether a document is served for trying things out: as
+// authorization servers in development take it, over http and under one of the
+// three names of this computer.
+func onThisComputer(id string) bool {
+	u, err := url.Parse(id)
+	return err == nil && u.Scheme == "http" && slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname())
+}
+
+// internal reports whether a URL leads to none of the public Internet.
+func internal(raw string) bool {
+	u, err := url.Parse(raw)
+	return err == nil && internalName(u.Hostname())
 }
 
 // internalName reports whether a host is none of the public Internet.

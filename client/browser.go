@@ -29,9 +29,11 @@ func checkOpen(raw string) error {
 	return nil
 }
 
-// openBrowser starts the system's browser. The URL is one argument of one
-// program; no shell reads it.
-func openBrowser(address string) error {
+// OpenBrowser starts the system's browser with an https URL, or an http one on
+// this computer. The URL is one argument of one program; no shell reads it. It
+// returns an error if the program cannot be started; whether a browser came up is
+// not known.
+func OpenBrowser(address string) error {
 	if err := checkOpen(address); err != nil {
 		return fmt.Errorf("open browser: %w", err)
 	}

@@ -44,7 +44,9 @@ import (
 // program on somebody's computer.
 type Config struct {
 	// ID is the https URL of the client's document. It is the client_id at
-	// every authorization server that accepts such documents.
+	// every authorization server that accepts such documents. For trying things
+	// out it may be http on localhost, 127.0.0.1 or [::1]; then no
+	// authorization server on the public Internet is told it.
 	ID string
 	// Registered maps an issuer to the client_id that was registered there
 	// before. It is used at that issuer, in place of ID, and nowhere else. An
@@ -93,8 +95,9 @@ type Config struct {
 	// sign-in goes on until the user has answered, the code has expired or ctx ends,
 	// which ends with the sign-in.
 	Device func(ctx context.Context, code DeviceCode) error
-	// Open shows a URL to the user; nil starts the system's browser. Only https
-	// URLs, and http ones on a loopback address, are passed to it.
+	// Open shows a URL to the user; nil is [OpenBrowser], which says nothing when
+	// there is no browser to start: a program with a terminal prints the URL, too.
+	// Only https URLs, and http ones on a loopback address, are passed to it.
 	Open func(url string) error
 	// Confirm is asked before each sign-in, with exactly the scopes that will be
 	// requested; an error stops it. nil agrees: the authorization server's page
@@ -167,7 +170,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.Store = NewMemoryStore()
 	}
 	if cfg.Open == nil {
-		cfg.Open = openBrowser
+		cfg.Open = OpenBrowser
 	}
 	if cfg.Wait == 0 && cfg.Device == nil {
 		cfg.Wait = 5 * time.Minute
@@ -212,8 +215,8 @@ func (c *Client) buildHTTP() {
 func checkID(id string) error {
 	u, err := url.Parse(id)
 	switch {
-	case err != nil || u.Scheme != "https" || u.Host == "":
-		return fmt.Errorf("client_id %q is not an https URL", id)
+	case err != nil || u.Host == "" || u.Scheme != "https" && !onThisComputer(id):
+		return fmt.Errorf("client_id %q is not an https URL (http is for trying things out, on localhost, 127.0.0.1 or [::1])", id)
 	case u.User != nil || strings.Contains(id, "@") && strings.Contains(u.Host, "@"):
 		return fmt.Errorf("client_id %q must not hold user information", id)
 	case strings.Contains(id, "#"):
@@ -237,6 +240,9 @@ func (c *Client) clientID(ctx context.Context, m *oauth.ServerMetadata) (string,
 		return id, nil
 	}
 	if m.ClientIDMetadataDocument && c.cfg.ID != "" {
+		if onThisComputer(c.cfg.ID) && !internal(m.Issuer) {
+			return "", fmt.Errorf("%w: %s cannot read %s, which is on this computer", ErrNotAccepted, m.Issuer, c.cfg.ID)
+		}
 		return c.cfg.ID, nil
 	}
 	if r, err := c.registration(ctx, m.Issuer); err != nil || r != nil {

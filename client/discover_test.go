@@ -69,6 +69,28 @@ func TestDiscover(t *testing.T) {
 	}
 }
 
+// A document on this computer is for servers on this computer.
+func TestDocumentOnThisComputer(t *testing.T) {
+	c, err := New(Config{ID: "http://127.0.0.1:9000/client.json"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for issuer, ok := range map[string]bool{
+		"http://localhost:8080": true, "https://127.0.0.1:8443": true, "https://10.0.0.8": true,
+		"https://auth.example.com": false, "https://localhost.example.com": false, "https://93.184.216.34": false,
+	} {
+		t.Run("CLI-06 a document on this computer and the server "+issuer, func(t *testing.T) {
+			id, err := c.clientID(t.Context(), &oauth.ServerMetadata{Issuer: issuer, ClientIDMetadataDocument: true})
+			if ok && (err != nil || id != "http://127.0.0.1:9000/client.json") {
+				t.Errorf("client_id %q, %v", id, err)
+			}
+			if !ok && (!errors.Is(err, ErrNotAccepted) || !strings.Contains(err.Error(), "on this computer")) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
 func TestDiscoverOrder(t *testing.T) {
 	places := []string{
 		"/.well-known/oauth-authorization-server/tenant",

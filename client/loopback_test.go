@@ -189,13 +189,13 @@ func TestBrowser(t *testing.T) {
 		}
 	})
 	t.Run("attack HO-13: the opener refuses by itself", func(t *testing.T) {
-		if err := openBrowser("ftp://as.test/calc"); err == nil || !strings.Contains(err.Error(), "scheme") {
+		if err := OpenBrowser("ftp://as.test/calc"); err == nil || !strings.Contains(err.Error(), "scheme") {
 			t.Error(err)
 		}
 	})
 	t.Run("CLI-19 a system without a browser", func(t *testing.T) {
 		t.Setenv("PATH", t.TempDir())
-		if err := openBrowser("https://as.test/"); err == nil {
+		if err := OpenBrowser("https://as.test/"); err == nil {
 			t.Error("opened")
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -134,6 +135,42 @@ func TestCall(t *testing.T) {
 	t.Run("CLI-01 arguments that are none", func(t *testing.T) {
 		if _, err := parse([]string{"title"}); err == nil {
 			t.Error("parsed")
+		}
+	})
+}
+
+func TestPublish(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := "http://" + ln.Addr().String() + "/client.json"
+	ln.Close()
+	c, err := client.New(client.Config{ID: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, err := publish(t.Context(), c, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	t.Run("CLI-28 the document that it publishes fits the client", func(t *testing.T) {
+		if err := c.CheckPublished(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("CLI-06 nothing else is there, and only a computer's own address can be served", func(t *testing.T) {
+		resp, err := http.Get(strings.Replace(id, "client", "other", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusNotFound {
+			t.Error(resp.Status)
+		}
+		if _, err := publish(t.Context(), c, "https://app.test/client.json"); err == nil || !strings.Contains(err.Error(), "https://app.test/client.json") {
+			t.Error(err)
 		}
 	})
 }

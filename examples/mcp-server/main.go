@@ -2,7 +2,7 @@
 // Bonafide: reading issues needs issues:read, writing them issues:write.
 //
 //	mcp-server -listen 127.0.0.1:8081 \
-//	    -resource http://127.0.0.1:8081/mcp -issuer http://127.0.0.1:8080
+//	    -resource http://127.0.0.1:8081/mcp -issuer http://localhost:8080
 package main
 
 import (
@@ -27,7 +27,7 @@ import (
 func main() {
 	listen := flag.String("listen", env("LISTEN", "127.0.0.1:8081"), "address to listen on")
 	public := flag.String("resource", env("RESOURCE", "http://127.0.0.1:8081/mcp"), "public URL of this server, as clients write it")
-	issuer := flag.String("issuer", env("ISSUER", "http://127.0.0.1:8080"), "the authorization server")
+	issuer := flag.String("issuer", env("ISSUER", "http://localhost:8080"), "the authorization server")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

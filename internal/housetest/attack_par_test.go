@@ -246,7 +246,12 @@ func TestDetailsEndToEnd(t *testing.T) {
 		same(t, "introspection", h.Post("/introspect", nil2("token", a.Str("access_token")), basic(Resource, IntrospectionSecret)).Body["authorization_details"])
 	})
 	t.Run("AUTHZ-26: and in what a refresh brings", func(t *testing.T) {
-		same(t, "answer", h.Post("/token", RefreshForm(a.Str("refresh_token"))).Body["authorization_details"])
+		b := h.Post("/token", RefreshForm(a.Str("refresh_token")))
+		same(t, "answer", b.Body["authorization_details"])
+		c := h.Post("/token", RefreshForm(b.Str("refresh_token"), "authorization_details", asks))
+		same(t, "asked for by name", c.Body["authorization_details"])
+		wider := strings.Replace(asks, "/Documents", "/", 1)
+		h.Post("/token", RefreshForm(c.Str("refresh_token"), "authorization_details", wider)).check(t, 400, oauth.InvalidDetails)
 	})
 	t.Run("AUTHZ-26: never without asking", func(t *testing.T) {
 		if page := john.Visit(h.Authorize("authorization_details", asks)); page.Left || !page.Has("decision") {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -142,6 +143,29 @@ func (s *Set) KeepDetails(r *Resource, granted string, scopes oauth.Scopes) stri
 		return ""
 	}
 	return string(b)
+}
+
+// SelectDetails returns the entries of granted details that a later request names
+// (RFC 9396 section 6), each of which must be one of them as it stands: what lies
+// within another only its type could tell. The error is for the client's developer.
+func (s *Set) SelectDetails(r *Resource, granted, asked string) (string, error) {
+	d, err := s.ReadDetails(r, asked)
+	if err != nil {
+		return "", err
+	}
+	var held, wanted []json.RawMessage
+	if granted != "" {
+		err = json.Unmarshal([]byte(granted), &held)
+	}
+	if err = errors.Join(err, json.Unmarshal([]byte(d.JSON), &wanted)); err != nil {
+		return "", err
+	}
+	for i, w := range wanted {
+		if !slices.ContainsFunc(held, func(h json.RawMessage) bool { return bytes.Equal(h, w) }) {
+			return "", fmt.Errorf("authorization_details[%d] is not one of those that were granted", i)
+		}
+	}
+	return d.JSON, nil
 }
 
 func (s *Set) readDetail(r *Resource, raw json.RawMessage) (d Detail, wire map[string]any, err error) {

@@ -33,6 +33,44 @@ func TestKeepDetails(t *testing.T) {
 	}
 }
 
+func TestSelectDetails(t *testing.T) {
+	s, r := driveSet(t)
+	const folder, quota, markup = `{"path":"a","type":"folder"}`, `{"type":"quota"}`, `{"path":"<a>&","type":"folder"}`
+	granted := "[" + folder + "," + quota + "," + markup + "]"
+	for _, c := range []struct{ name, granted, asked, want string }{
+		{"one of three", granted, `[ {"type":"folder", "path":"a"} ]`, "[" + folder + "]"},
+		{"in another order", granted, "[" + quota + "," + folder + "]", "[" + quota + "," + folder + "]"},
+		{"the resource as location is part of an entry", granted, `[{"path":"a","type":"folder","locations":["` + r.ID + `"]}]`, ""},
+		{"one that was not granted", granted, `[{"path":"b","type":"folder"}]`, ""},
+		{"one more particular", granted, `[{"path":"a","type":"folder","shared":true}]`, ""},
+		{"an unknown type", granted, `[{"type":"payment"}]`, ""},
+		{"nothing was granted", "", "[" + quota + "]", ""},
+		{"what was kept cannot be read", "[", "[" + quota + "]", ""},
+	} {
+		t.Run("AUTHZ-26 "+c.name, func(t *testing.T) {
+			if got, err := s.SelectDetails(r, c.granted, c.asked); got != c.want || (err == nil) != (c.want != "") {
+				t.Errorf("got %s, %v", got, err)
+			}
+		})
+	}
+	t.Run("AUTHZ-26 letters that JSON escapes are the same letters", func(t *testing.T) {
+		kept := s.KeepDetails(r, must(s.ReadDetails(r, "["+markup+"]"))(t).JSON, nil)
+		if got, err := s.SelectDetails(r, kept, "["+markup+"]"); err != nil || got != kept {
+			t.Errorf("got %s, %v", got, err)
+		}
+	})
+}
+
+func must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
 func TestReadDetailsAtTheEdge(t *testing.T) {
 	s, r := driveSet(t)
 	for _, c := range []struct {

@@ -138,6 +138,11 @@ func TestClientCredentials(t *testing.T) {
 	t.Run("TOK-17 a client with a secret, too", func(t *testing.T) {
 		h.ok(t, own("read", mcp), "Authorization", basicAuth(basic, h.secret))
 	})
+	t.Run("AUTHZ-26, TOK-17 details are agreed to by people, so that a client alone gets none, and no token that leaves them out", func(t *testing.T) {
+		form := own("read", mcp)
+		form.Set("authorization_details", `[{"type":"week"}]`)
+		h.refused(t, oauth.InvalidDetails, h.assert(t, agent, form))
+	})
 	t.Run("REV-01, REV-02 the client ends its token, and nobody else", func(t *testing.T) {
 		token := h.ok(t, h.assert(t, agent, own("read", mcp))).get("access_token")
 		h.post("/revoke", url.Values{"token": {token}, "client_id": {other}})

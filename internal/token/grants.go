@@ -68,13 +68,14 @@ type request struct {
 	deviceCode   string
 	scopes       oauth.Scopes // asked for; empty: all that was granted
 	resources    []string     // asked for; empty: the one that was granted
+	details      string       // authorization_details asked for; "": all that were granted
 	assertion    string       // of the JWT bearer grant
 	exchange     exchange     // of the token exchange
 }
 
 // parse reads a token request up to what is particular about its grant.
 func (h *Handler) parse(p web.Params) (request, grantType, error) {
-	q := request{grantType: p.Form["grant_type"], resources: p.Resources}
+	q := request{grantType: p.Form["grant_type"], resources: p.Resources, details: p.Form["authorization_details"]}
 	if q.grantType == "" {
 		return q, grantType{}, missing("grant_type")
 	}

@@ -65,8 +65,9 @@ func (is *issue) mayUse() error {
 }
 
 // narrow decides about resource, scope and details, for every grant alike: all may
-// only shrink (TOK-07, TOK-13), and a detail goes with its scope (AUTHZ-26). It changes nothing, so that a client can try again
-// with the same code or refresh token.
+// only shrink (TOK-07, TOK-13), and a detail goes with its scope (AUTHZ-26). It
+// changes nothing, so that a client can try again with the same code or refresh
+// token.
 func (h *Handler) narrow(_ context.Context, is *issue) error {
 	set := h.cfg.Policy()
 	for _, asked := range is.resources {
@@ -97,11 +98,27 @@ func (h *Handler) narrow(_ context.Context, is *issue) error {
 	if before > 0 && len(is.scopes) == 0 {
 		return invalidGrant("POL-05", hintGone, "the policy leaves none of the granted scopes")
 	}
-	if res, ok := set.Resource(is.grant.Resource); ok { // recheck has found it
-		is.details = set.KeepDetails(res, is.grant.Details, is.scopes)
+	return is.narrowDetails(set)
+}
+
+// narrowDetails decides about the details: what is left of the granted ones, and
+// of those the ones that the request names, if it names any. Nobody but a person
+// can grant others (RFC 9396 section 6).
+func (is *issue) narrowDetails(set *policy.Set) error {
+	res, ok := set.Resource(is.grant.Resource)
+	if !ok {
+		return nil // recheck has found it
 	}
+	is.details = set.KeepDetails(res, is.grant.Details, is.scopes)
 	if is.grant.Details != "" && is.details == "" && len(is.scopes) == 0 {
 		return invalidGrant("POL-05", hintGone, "the resource has none of the granted details any more")
+	}
+	if is.request.details == "" {
+		return nil
+	}
+	var err error
+	if is.details, err = set.SelectDetails(res, is.details, is.request.details); err != nil {
+		return oauth.Refuse(oauth.InvalidDetails, "%s", err.Error()).Under("AUTHZ-26")
 	}
 	return nil
 }

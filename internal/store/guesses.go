@@ -41,7 +41,7 @@ func (s *Store) GuessUserCode(ctx context.Context, g Guess, now time.Time) (d De
 				return err
 			}
 			for _, a := range g.Against {
-				if err := t.countGuess(a.Key, now.Add(g.Window), now); err != nil {
+				if err := t.countGuess(a.Key, g, now); err != nil {
 					return err
 				}
 			}
@@ -63,7 +63,8 @@ func (s *Store) GuessUserCode(ctx context.Context, g Guess, now time.Time) (d De
 func (g *Guess) usedUp(now time.Time, get func(scan []any, query string, args ...any) error) (wait time.Duration, err error) {
 	for _, a := range g.Against {
 		var until time.Time
-		err := get([]any{instant{&until}}, `SELECT expires_at FROM guesses WHERE key = $1 AND n >= $2 AND expires_at > $3`, a.Key, a.Most, micros(now))
+		err := get([]any{instant{&until}}, `SELECT expires_at FROM guesses WHERE key = $1 AND n >= $2 AND expires_at > $3 AND expires_at <= $4`,
+			a.Key, a.Most, micros(now), g.latest(now))
 		switch {
 		case err == nil:
 			wait = max(wait, until.Sub(now))
@@ -92,10 +93,16 @@ func (t *tx) typed(d *Device, h Hash, now time.Time) (fact, err error) {
 	return d.over(now), nil
 }
 
+// latest is when a window ends at the latest that is open now, as far as the clocks
+// of replicas are apart. One that ends later was opened by a clock that has been put
+// back since, and counts no more: it would bind everybody for years (FA-11).
+func (g *Guess) latest(now time.Time) int64 { return micros(now.Add(g.Window + ClockMargin)) }
+
 // countGuess counts a wrong code.
-func (t *tx) countGuess(key Hash, until, now time.Time) error {
+func (t *tx) countGuess(key Hash, g Guess, now time.Time) error {
 	_, err := t.exec(`INSERT INTO guesses (key, n, expires_at) VALUES ($1, 1, $2) ON CONFLICT (key) DO UPDATE SET
-		n = CASE WHEN guesses.expires_at > $3 THEN guesses.n + 1 ELSE 1 END,
-		expires_at = CASE WHEN guesses.expires_at > $3 THEN guesses.expires_at ELSE excluded.expires_at END`, key, micros(until), micros(now))
+		n = CASE WHEN guesses.expires_at > $3 AND guesses.expires_at <= $4 THEN guesses.n + 1 ELSE 1 END,
+		expires_at = CASE WHEN guesses.expires_at > $3 AND guesses.expires_at <= $4 THEN guesses.expires_at ELSE excluded.expires_at END`,
+		key, micros(now.Add(g.Window)), micros(now), g.latest(now))
 	return err
 }

@@ -71,6 +71,29 @@ var guessChecks = []Check{
 		}
 		return err
 	}},
+	{"DEV-03, attack FA-11: what was counted by a clock that was years ahead binds nobody once it is put back", func(ctx context.Context, h *House) error {
+		d, err := h.start(ctx)
+		g := store.Guess{Window: time.Minute, Against: []store.Allowance{{Key: store.HashOf("john"), Most: 2}}}
+		guess := func(code store.Hash, now time.Time) (time.Duration, error) {
+			g.UserCode = code
+			_, wait, err := h.GuessUserCode(ctx, g, now)
+			return wait, err
+		}
+		nobody, ahead := store.HashOf("nobody"), Noon.AddDate(5, 0, 0)
+		for range 2 {
+			_, wrong := guess(nobody, ahead)
+			err = errors.Join(err, is("years ahead", wrong, store.ErrNotFound))
+		}
+		_, full := guess(d.UserCode, ahead)
+		_, right := guess(d.UserCode, Noon)
+		_, e1 := guess(nobody, Noon)
+		_, e2 := guess(nobody, Noon)
+		// A replica that is late by as much as is allowed counts with the others.
+		wait, e3 := guess(d.UserCode, Noon.Add(-store.ClockMargin))
+		_, after := guess(d.UserCode, Noon.Add(time.Minute))
+		return errors.Join(err, is("years ahead, one too many", full, store.ErrTooFast), right, is("one wrong", e1, store.ErrNotFound), is("two", e2, store.ErrNotFound),
+			is("a replica that is late", e3, store.ErrTooFast), same("which waits for", wait, time.Minute+store.ClockMargin), is("after the window", after, nil))
+	}},
 	{"DEV-03, attack DV-03, attack DS-13: what was counted is known after a restart, and swept when it has ended", func(ctx context.Context, h *House) error {
 		g := store.Guess{UserCode: store.HashOf("nobody"), Window: time.Minute, Against: []store.Allowance{{Key: store.HashOf("john"), Most: 1}}}
 		_, _, e1 := h.GuessUserCode(ctx, g, Noon)

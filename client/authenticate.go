@@ -165,7 +165,7 @@ func (a answer) refused(whose string) error {
 	if json.Unmarshal(a.body, &r) != nil || r.Code == "" {
 		return &statusError{"the " + whose, a.status}
 	}
-	return &ServerError{Code: r.Code, Description: r.Description, Status: a.status}
+	return &ServerError{Code: r.Code, Description: r.Description, Status: a.status, Reference: r.Reference}
 }
 
 // post authenticates and sends a request. What the server asks for in its refusal,

@@ -274,6 +274,7 @@ type ServerError struct {
 	Code        oauth.Code
 	Description string // the server's words; escape them before they are shown in a page
 	Status      int    // HTTP status; 0 when the refusal came through the browser
+	Reference   string // what whoever runs the server finds the refusal by; "" where none was given
 }
 
 // Error implements error. It is safe to print: what the server sent cannot
@@ -285,8 +286,12 @@ func (e *ServerError) Error() string {
 		}
 		return r
 	}, string(e.Code))
-	if e.Description == "" {
-		return "the authorization server answered " + code
+	text := "the authorization server answered " + code
+	if e.Description != "" {
+		text += fmt.Sprintf(": %q", e.Description)
 	}
-	return fmt.Sprintf("the authorization server answered %s: %q", code, e.Description)
+	if e.Reference != "" {
+		text += fmt.Sprintf(" (its reference is %q)", e.Reference)
+	}
+	return text
 }

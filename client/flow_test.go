@@ -420,8 +420,19 @@ func TestTokenRequest(t *testing.T) {
 		w := newWorld(t, nil)
 		w.as.refuse = "invalid_client"
 		_, err := redeem(t, w)
-		if e, is := errors.AsType[*ServerError](err); !is || e.Code != oauth.InvalidClient || e.Status != 400 {
+		if e, is := errors.AsType[*ServerError](err); !is || e.Code != oauth.InvalidClient || e.Status != 400 || e.Reference != "" {
 			t.Error(err)
+		}
+	})
+	t.Run("CLI-26 a refusal with the reference by which the server's people find it", func(t *testing.T) {
+		w := offering(t, nil)
+		w.answers("/par", 400, `{"error":"access_denied","error_description":"it has to be approved","reference":"7K2M-44QX\u001b[2J"}`)
+		_, err := w.c.SignIn(t.Context(), w.target())
+		if e, is := errors.AsType[*ServerError](err); !is || !strings.HasPrefix(e.Reference, "7K2M-44QX") {
+			t.Fatal(err)
+		}
+		if text := err.Error(); !strings.Contains(text, "approved") || !strings.Contains(text, "7K2M-44QX") || strings.Contains(text, "\x1b") {
+			t.Errorf("%q", text)
 		}
 	})
 }

@@ -156,6 +156,7 @@ type answer struct {
 type refusal struct {
 	Code        oauth.Code `json:"error"`
 	Description string     `json:"error_description"`
+	Reference   string     `json:"reference"`
 }
 
 // refused returns what the answer says, or an error about an answer that says

@@ -22,6 +22,14 @@ type count struct {
 	until time.Time
 }
 
+// open reports whether the window of a count is open. One that ends later than the
+// next one could was opened by a clock that has been put back since, and would bind
+// its key until the clock is there again (FA-11). Up to that it is: who comes last
+// may have read the clock before others did.
+func (t *Throttle) open(c count, now time.Time) bool {
+	return now.Before(c.until) && !c.until.After(now.Add(2*t.window))
+}
+
 // Limit allows a key so many counts in a window. Strangers may choose what is in
 // the key, and how long it is: it is kept as its hash.
 type Limit struct {
@@ -48,7 +56,7 @@ func (t *Throttle) Take(now time.Time, limits ...Limit) (wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, l := range limits {
-		if c := t.counts[l.short()]; now.Before(c.until) && c.n >= l.Most {
+		if c := t.counts[l.short()]; t.open(c, now) && c.n >= l.Most {
 			wait = max(wait, c.until.Sub(now))
 		}
 	}
@@ -57,7 +65,7 @@ func (t *Throttle) Take(now time.Time, limits ...Limit) (wait time.Duration) {
 	}
 	for _, l := range limits {
 		c := t.counts[l.short()]
-		if !now.Before(c.until) {
+		if !t.open(c, now) {
 			t.room(now)
 			c = count{until: now.Add(t.window)}
 		}
@@ -83,7 +91,7 @@ func (t *Throttle) GiveBack(limits ...Limit) {
 func (t *Throttle) Count(now time.Time, key string) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if c := t.counts[Limit{Key: key}.short()]; now.Before(c.until) {
+	if c := t.counts[Limit{Key: key}.short()]; t.open(c, now) {
 		return c.n
 	}
 	return 0
@@ -101,7 +109,7 @@ func (t *Throttle) room(now time.Time) {
 		if key != all {
 			victim = key
 		}
-		if !now.Before(c.until) {
+		if !t.open(c, now) {
 			delete(t.counts, key)
 		}
 		if looked++; looked == 64 {

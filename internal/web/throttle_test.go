@@ -49,6 +49,25 @@ func TestThrottle(t *testing.T) {
 			}
 		}
 	})
+	t.Run("POL-08, attack FA-11: what a clock counted that was put back binds nobody for longer than two windows", func(t *testing.T) {
+		th := NewThrottle(time.Minute)
+		for range 3 {
+			th.Take(start.AddDate(5, 0, 0), Limit{"a", 3})
+		}
+		if n := th.Count(start, "a"); n != 0 {
+			t.Errorf("counted years ahead: %d", n)
+		}
+		if w := th.Take(start, Limit{"a", 1}); w != 0 {
+			t.Errorf("wait %v", w)
+		}
+		// Whoever read the clock a while ago, and comes last, forgets nothing.
+		if w := th.Take(start.Add(-time.Minute), Limit{"a", 1}); w != 2*time.Minute {
+			t.Errorf("one who read the clock before: wait %v", w)
+		}
+		if w := th.Take(start.Add(time.Minute), Limit{"a", 1}); w != 0 {
+			t.Errorf("after the window: wait %v", w)
+		}
+	})
 	t.Run("POL-08 what comes at once is counted as what comes in a row", func(t *testing.T) {
 		th := NewThrottle(time.Minute)
 		var passed atomic.Int32

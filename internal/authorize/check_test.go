@@ -97,6 +97,7 @@ func TestTheTableOfChecks(t *testing.T) {
 		{name: "POL-09: a client with a shared secret", spoil: []func(*attempt){fapi, func(a *attempt) { a.client.AuthMethods = []string{"client_secret_basic"} }}, code: oauth.UnauthorizedClient, rule: "POL-09"},
 		{name: "POL-09: a request in the address of the browser", spoil: []func(*attempt){fapi, func(a *attempt) { a.pushed = false }}, code: oauth.InvalidRequest, rule: "PAR-08"},
 		{name: "POL-09: a redirect to the person's own computer", spoil: []func(*attempt){fapi, listed("http://127.0.0.1/cb"), asked("http://127.0.0.1:1234/cb")}, code: oauth.InvalidRequest, rule: "POL-09"},
+		{name: "POL-09: a pushed request that leaves the redirect URI to us", spoil: []func(*attempt){fapi, asked("")}, code: oauth.InvalidRequest, rule: "POL-09"},
 		{name: "POL-09: the device flow", spoil: []func(*attempt){fapi, func(a *attempt) { a.at = atDevice }}, code: oauth.UnauthorizedClient, rule: "POL-09"},
 
 		// The form of the request.

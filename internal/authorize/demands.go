@@ -112,6 +112,9 @@ func checkFAPI(a *attempt) *oauth.Error {
 	if !slices.ContainsFunc(a.client.AuthMethods, d.MayAuthenticate) {
 		return oauth.Refuse(oauth.UnauthorizedClient, "policy rule %q holds the client to FAPI 2.0, and it cannot prove itself with a key or a certificate", d.Rule).Under("POL-09")
 	}
+	if a.req.RedirectURI == "" {
+		return oauth.Refuse(oauth.InvalidRequest, "policy rule %q holds the client to FAPI 2.0, where a pushed request names its redirect_uri", d.Rule).Under("POL-09")
+	}
 	if strings.HasPrefix(a.redirect, "http:") {
 		return oauth.Refuse(oauth.InvalidRequest, "policy rule %q holds the client to FAPI 2.0, which leaves no http redirects, not even to the person's own computer", d.Rule).Under("POL-09")
 	}

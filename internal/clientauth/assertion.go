@@ -108,6 +108,9 @@ func (a *Authenticator) assertion(ctx context.Context, q *Request) (*Client, err
 	if !as.client.Decision.MaySign(m.Header.Alg) {
 		return nil, fail("POL-09", "policy rule %q does not accept %s", as.client.Decision.Rule, m.Header.Alg)
 	}
+	if as.client.Decision.FAPI && !isText(as.claims.Audience) {
+		return nil, fail("POL-09", "aud is a list; policy rule %q holds the client to FAPI 2.0, where it is a text", as.client.Decision.Rule)
+	}
 	key, err := a.verify(ctx, as)
 	if err != nil {
 		return nil, err
@@ -200,6 +203,9 @@ func checkAudience(as *assertion) error {
 	}
 	return fmt.Errorf("aud is %.200q and not %s alone", as.claims.Audience, as.issuer)
 }
+
+// isText reports whether a claim is a text, as FAPI 2.0 wants aud (section 5.3.2.1).
+func isText(claim json.RawMessage) bool { return len(claim) > 0 && claim[0] == '"' }
 
 // checkTimes allows for a client's clock that is ahead of ours. It gives no time
 // beyond exp: a clock that is behind by less than the life of the assertion does

@@ -410,6 +410,24 @@ func TestAlgorithmsThatARuleAccepts(t *testing.T) {
 	})
 }
 
+func TestWhomAnAssertionIsForUnderFAPI(t *testing.T) {
+	const id = "https://bank.test/c.json"
+	h := newAttestHouse(t, Attestation{})
+	c := h.people.add(directory.Client{ID: id, Source: store.SourceCIMD, AuthMethods: []string{oauth.MethodPrivateKeyJWT}})
+	h.publish(id, h.key.Public())
+	list := func() Request {
+		claims := h.assertionClaims(id)
+		claims["aud"] = []string{issuer}
+		return withAssertion(h.sign(t, "", claims))
+	}
+	h.accepted(t, list(), oauth.MethodPrivateKeyJWT)
+	c.Decision.FAPI = true
+	t.Run("POL-09 aud is a text and no list, although it holds us alone", func(t *testing.T) {
+		h.refused(t, list(), "POL-09")
+		h.accepted(t, withAssertion(h.sign(t, "", h.assertionClaims(id))), oauth.MethodPrivateKeyJWT)
+	})
+}
+
 func TestDemandsOfCertificates(t *testing.T) {
 	h := newHouse(t)
 	mtls := &MTLS{Certificate: func(*http.Request) (*x509.Certificate, error) { return nil, nil }}

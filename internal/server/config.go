@@ -294,7 +294,7 @@ func (c *Config) check() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.IDJAG.check(), c.Exchange.check(set))
+	return errors.Join(c.IDJAG.check(), c.Exchange.check(set), c.checkFAPI(set))
 }
 
 // plainPath is a path that no router, proxy or browser writes in another way.

@@ -19,6 +19,8 @@ func TestConfigOfRequests(t *testing.T) {
 		{"PAR-05 a life that is too short", "par: {life: 4s}\n", "PAR-05"},
 		{"PAR-05 a life that is too long", "par: {life: 11m}\n", "PAR-05"},
 		{"POL-09 FAPI 2.0 with secrets", "policy: {rules: [{host: a.example.com, action: allow, fapi: true, methods: [client_secret_basic]}]}\n", "key or a certificate"},
+		{"POL-09 FAPI 2.0 and tokens that are signed with RS256", "tokens: {signing_alg: RS256}\npolicy: {rules: [{name: banks, host: a.example.com, action: allow, fapi: true}]}\n", "tokens.signing_alg: policy rule \"banks\""},
+		{"POL-09 FAPI 2.0 and tokens that are signed with PS256", "tokens: {signing_alg: PS256}\npolicy: {rules: [{name: banks, host: a.example.com, action: allow, fapi: true}]}\n", ""},
 		{"POL-03 an unknown algorithm", "policy: {rules: [{host: a.example.com, action: allow, signing_algs: [HS256]}]}\n", "HS256"},
 		{"PAR-05 ten minutes", "par: {life: 10m, required: true}\n", ""},
 	} {

@@ -1,0 +1,114 @@
+package housetest
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/bonafide-id/bonafide/internal/jose"
+	"github.com/bonafide-id/bonafide/oauth"
+)
+
+// banks is a house in which a rule holds the keyed client to FAPI 2.0 and names it
+// for every grant.
+func banks(t testing.TB) *House {
+	t.Helper()
+	return New(t, "policy: {default: allow}", `
+policy:
+  default: allow
+  rules:
+    - name: banks
+      client: https://keyed.test/c.json
+      action: allow
+      fapi: true
+      grants: [authorization_code, refresh_token, client_credentials, "`+oauth.GrantJWTBearer+`", "`+oauth.GrantTokenExchange+`", "`+oauth.GrantDeviceCode+`"]
+id_jag: {issuers: [{issuer: "https://idp.test", jwks_uri: "https://idp.test/jwks.json", link: create}]}
+token_exchange: {rules: [{client: "https://keyed.test/c.json", from: "https://mcp.test/mcp", to: ["https://mcp.test/mcp"]}]}
+`)
+}
+
+// TestFAPIOnEachLeg sends one good request to each endpoint and each grant, and
+// the same one without what FAPI 2.0 wants.
+func TestFAPIOnEachLeg(t *testing.T) {
+	t.Parallel()
+	h := banks(t)
+	k := h.keyed(map[string]any{
+		"grant_types": []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken, oauth.GrantClientCredentials, oauth.GrantJWTBearer, oauth.GrantTokenExchange, oauth.GrantDeviceCode},
+	}, jose.ES256, jose.RS256)
+	john, key, idpKey := h.john(), newKey(t, jose.ES256), newKey(t, jose.ES256)
+	h.Net.Host("idp.test").ServeJSON("/jwks.json", keySet(t, idpKey))
+	t.Run("POL-09, PAR-03 a pushed request names its redirect URI, although the document lists one", func(t *testing.T) {
+		k.push("redirect_uri", "").check(t, 400, oauth.InvalidRequest)
+		k.push().uri(t)
+	})
+	t.Run("POL-09, CAUTH-04 aud is a text and no list", func(t *testing.T) {
+		list := k.assert(map[string]any{"aud": []string{Issuer}})
+		h.Post("/par", h.pushForm(slices.Concat([]string{"client_id", k.id, "redirect_uri", "https://keyed.test/cb"}, with(list))...)).check(t, 401, oauth.InvalidClient)
+		h.Post("/revoke", change(nil2("token", "x"), with(k.assert(map[string]any{"aud": []string{Issuer}})))).check(t, 401, oauth.InvalidClient)
+	})
+	code := john.Code(pushed(k.id, k.push().uri(t)))
+	bound := h.Post("/token", change(CodeForm(code, "client_id", k.id, "redirect_uri", "https://keyed.test/cb"), with(k.assert(nil))), h.proof(key, nil))
+	if !bound.OK() {
+		t.Fatal(bound.Status, bound.Raw)
+	}
+	refresh := bound.Str("refresh_token")
+	legs := map[string]func() url.Values{
+		"refresh":            func() url.Values { return RefreshForm(refresh, "client_id", k.id) },
+		"client credentials": func() url.Values { return ownForm() },
+		"identity assertion": func() url.Values { return h.assertion(idpKey, nil) },
+		"exchange": func() url.Values {
+			return url.Values{"grant_type": {oauth.GrantTokenExchange}, "subject_token": {bound.Str("access_token")}, "subject_token_type": {oauth.TokenTypeAccess}, "resource": {Resource}}
+		},
+	}
+	for name, form := range legs {
+		t.Run("POL-09, DPOP-02 no bearer token: "+name, func(t *testing.T) {
+			if a := k.post("/token", form()); a.OK() {
+				t.Errorf("%d %s", a.Status, a.Raw)
+			}
+			rsa := newKey(t, jose.RS256)
+			k.post("/token", form(), h.proof(rsa, nil)).check(t, 400, oauth.InvalidDPoPProof)
+			h.Post("/token", change(form(), with(sign(t, k.keys[1], "", k.claims(nil)))), h.proof(key, nil)).check(t, 401, oauth.InvalidClient)
+			if a := k.post("/token", form(), h.proof(key, nil)); !a.OK() || a.Str("token_type") != "DPoP" {
+				t.Errorf("%d %s", a.Status, a.Raw)
+			}
+		})
+	}
+	t.Run("POL-09 refresh tokens are not rotated", func(t *testing.T) {
+		for range 3 {
+			a := k.post("/token", RefreshForm(refresh, "client_id", k.id), h.proof(key, nil))
+			if !a.OK() || a.Str("refresh_token") != refresh {
+				t.Fatalf("%d %s", a.Status, a.Raw)
+			}
+		}
+	})
+	t.Run("POL-09, DEV-09 no device flow", func(t *testing.T) {
+		k.post("/device_authorization", url.Values{"client_id": {k.id}, "resource": {Resource}}, h.proof(key, members{"htu": Issuer + "/device_authorization"})).check(t, 400, oauth.UnauthorizedClient)
+	})
+	t.Run("POL-09, PAR-08 no request in the address of the browser, signed or not", func(t *testing.T) {
+		now := h.Now().Unix()
+		claims := map[string]any{"iss": k.id, "aud": Issuer, "exp": now + 300, "nbf": now}
+		for name, v := range h.pushForm("client_id", k.id, "redirect_uri", "https://keyed.test/cb") {
+			claims[name] = v[0]
+		}
+		object := sign(t, k.keys[0], oauth.TypRequestObject, claims)
+		page := john.Visit(Issuer + "/authorize?" + url.Values{"client_id": {k.id}, "request": {object}}.Encode())
+		if page.Has("decision") || page.URL.Query().Has("code") {
+			t.Errorf("%d at %s: %s", page.Status, page.URL, page.Text())
+		}
+		signed := func(by jose.Private) Answer {
+			return k.post("/par", url.Values{"client_id": {k.id}, "request": {sign(t, by, oauth.TypRequestObject, claims)}})
+		}
+		signed(k.keys[1]).check(t, 400, oauth.InvalidRequestObject)
+		if code := john.Code(pushed(k.id, signed(k.keys[0]).uri(t))); code == "" {
+			t.Error("no code")
+		}
+	})
+	t.Run("POL-09 a push without client authentication leads nowhere", func(t *testing.T) {
+		a := h.Post("/par", h.pushForm("client_id", k.id, "redirect_uri", "https://keyed.test/cb"))
+		if a.Status == http.StatusCreated || !strings.Contains(a.Raw, "invalid_client") {
+			t.Errorf("%d %s", a.Status, a.Raw)
+		}
+	})
+}

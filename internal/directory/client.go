@@ -76,8 +76,8 @@ func (c *Client) Narrow(asked oauth.Scopes) oauth.Scopes {
 }
 
 // fromRow describes a client that an operator registered, or that registered
-// itself. The default of the policy is about strangers: it does not refuse the
-// first, whom only a rule that names it may, and it does refuse the second.
+// itself. The default of the policy is about strangers: it neither refuses nor
+// narrows the first, which only a rule that names it may, and it does the second.
 func (d *Directory) fromRow(row store.Client) *Client {
 	r := d.rules.Load()
 	who := policy.Subject{ID: row.ID, Dynamic: row.Source == SourceDCR}
@@ -86,7 +86,7 @@ func (d *Directory) fromRow(row store.Client) *Client {
 	}
 	dec := r.policy.Decide(who)
 	if !dec.Explicit && !who.Dynamic {
-		dec.Action, dec.Rule = policy.Allow, SourceRegistered
+		dec = policy.Decision{Action: policy.Allow, Rule: SourceRegistered}
 	}
 	said := declared(row)
 	dec.RequireDPoP, dec.RequirePAR = dec.RequireDPoP || said.DPoPBound, dec.RequirePAR || said.RequirePAR

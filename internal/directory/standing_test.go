@@ -103,6 +103,26 @@ func TestStandingUnderThePolicy(t *testing.T) {
 	}
 }
 
+func TestScopesOfClientsThatNoRuleMatches(t *testing.T) {
+	rows := rowsOnly{"app": registered("app"), "self": dynamic("self", "")}
+	set := policy.Set{Default: policy.Allow, HasUnnamed: true, Unnamed: oauth.Scopes{"read"}}
+	d := under(t, rows, &set, nil)
+	for _, c := range []struct{ name, id, left string }{
+		{"POL-04 who was registered by hand is known", "app", "read write"},
+		{"POL-04 who registered itself is not", "self", "read"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := d.Stored(t.Context(), c.id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if left := got.Narrow(oauth.Scopes{"read", "write"}).String(); left != c.left {
+				t.Errorf("%s is left", left)
+			}
+		})
+	}
+}
+
 func TestWhatAClientMayUse(t *testing.T) {
 	c := directory.Client{GrantTypes: []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}, Decision: policy.Decision{Grants: []string{oauth.GrantRefreshToken, oauth.GrantClientCredentials}}}
 	for grant, want := range map[string]bool{oauth.GrantAuthorizationCode: false, oauth.GrantRefreshToken: true, oauth.GrantClientCredentials: false, "": false} {

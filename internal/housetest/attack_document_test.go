@@ -260,6 +260,28 @@ func TestPolicies(t *testing.T) {
 	rec.check(t)
 }
 
+func TestScopesOfStrangers(t *testing.T) {
+	t.Parallel()
+	h := New(t, "policy: {default: allow}", `policy:
+  default: allow
+  unnamed_scopes: ['mcp:read']
+  rules:
+    - {host: named.test, action: allow}`)
+	john := h.john()
+	for _, c := range []struct{ row, host, scope string }{
+		{"POL-04: a client that no rule matches gets what is left to such", "stranger.test", "mcp:read"},
+		{"POL-04: one that a rule matches gets what the rule leaves", "named.test", "mcp:read mcp:write"},
+	} {
+		t.Run(c.row, func(t *testing.T) {
+			id := h.Net.Host(c.host).ServeClient("/c.json", map[string]any{"redirect_uris": []string{Redirect}})
+			a := h.grant(john, "client_id", id, "scope", "mcp:read mcp:write")
+			if a.Str("scope") != c.scope {
+				t.Error(a.Raw)
+			}
+		})
+	}
+}
+
 func TestCIMDIsOff(t *testing.T) {
 	t.Parallel()
 	h := New(t, "enabled: true", "enabled: false")

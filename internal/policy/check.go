@@ -21,6 +21,9 @@ func (s *Set) Check() error {
 	if !s.Default.valid() {
 		return fmt.Errorf("policy: default is %q; it must be allow, ask or deny", s.Default)
 	}
+	if err := checkScopes(s.Unnamed); err != nil {
+		return fmt.Errorf("policy: unnamed_scopes: %w", err)
+	}
 	s.resources = map[string]*Resource{}
 	for i := range s.Resources {
 		r := &s.Resources[i]
@@ -58,6 +61,15 @@ func (s *Set) Check() error {
 
 func (a Action) valid() bool { return a == Allow || a == Ask || a == Deny }
 
+func checkScopes(list oauth.Scopes) error {
+	for _, t := range list {
+		if !oauth.ValidScope(t) {
+			return fmt.Errorf("%q is not a scope", t)
+		}
+	}
+	return nil
+}
+
 func (s *Set) checkRule(r *Rule) error {
 	given := 0
 	for _, v := range []string{r.Client, r.Prefix, r.Host} {
@@ -90,10 +102,8 @@ func (s *Set) checkRule(r *Rule) error {
 			return err
 		}
 	}
-	for _, t := range r.Scopes {
-		if !oauth.ValidScope(t) {
-			return fmt.Errorf("%q is not a scope", t)
-		}
+	if err := checkScopes(r.Scopes); err != nil {
+		return err
 	}
 	for _, id := range r.Resources {
 		if s.resources[id] == nil {

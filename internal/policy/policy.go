@@ -70,6 +70,8 @@ type Rule struct {
 type Set struct {
 	Rules           []Rule
 	Default         Action
+	Unnamed         oauth.Scopes // the ceiling of clients that no rule matches (POL-04)
+	HasUnnamed      bool         // Unnamed is a ceiling even when it is empty
 	Resources       []Resource
 	DefaultResource string // the audience of a request without resource; "" refuses such requests
 
@@ -126,7 +128,7 @@ func (s *Set) Decide(who Subject) Decision {
 			}
 		}
 	}
-	return Decision{Action: s.Default, Rule: "default"}
+	return Decision{Action: s.Default, Rule: "default", Scopes: s.Unnamed, HasScopes: s.HasUnnamed}
 }
 
 // MayUse reports whether the decision leaves the resource to the client.

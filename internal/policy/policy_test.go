@@ -95,6 +95,34 @@ func TestRulesMatchInOrder(t *testing.T) {
 	})
 }
 
+func TestClientsThatNoRuleMatches(t *testing.T) {
+	asked := oauth.Scopes{"issues:read", "issues:write"}
+	for _, c := range []struct {
+		name, id string
+		set      Set
+		left     oauth.Scopes
+	}{
+		{"POL-04 a client that no rule matches has the scopes that are left to such", "https://other.test/c.json", Set{HasUnnamed: true, Unnamed: oauth.Scopes{"issues:read"}}, oauth.Scopes{"issues:read"}},
+		{"POL-04 an empty list leaves it none", "https://other.test/c.json", Set{HasUnnamed: true}, nil},
+		{"POL-04 without a list it has all", "https://other.test/c.json", Set{}, asked},
+		{"POL-04 a client that a rule matches has what the rule says", "https://good.test/c.json", Set{HasUnnamed: true}, asked},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.set.Default, c.set.Rules = Allow, []Rule{{Host: "good.test", Action: Allow}}
+			if err := c.set.Check(); err != nil {
+				t.Fatal(err)
+			}
+			if got := c.set.Decide(subject(c.id)).Narrow(asked); got.String() != c.left.String() {
+				t.Errorf("%s is left", got)
+			}
+		})
+	}
+	bad := Set{HasUnnamed: true, Unnamed: oauth.Scopes{"issues:read", "two words"}}
+	if err := bad.Check(); err == nil || err.Error() != `policy: unnamed_scopes: "two words" is not a scope` {
+		t.Error(err)
+	}
+}
+
 func TestCeilingsNarrow(t *testing.T) {
 	s := set(t, Rule{Host: "good.test", Action: Allow, Scopes: oauth.Scopes{"issues:read"}, HasScopes: true,
 		Methods: []string{oauth.MethodPrivateKeyJWT}, Grants: []string{"authorization_code"}, Resources: []string{"https://mcp.example/github"}})

@@ -53,8 +53,10 @@ type ScopeConfig struct {
 
 // PolicyConfig admits clients. The first rule that matches decides.
 type PolicyConfig struct {
-	Default string       `yaml:"default"` // allow, ask or deny
-	Rules   []RuleConfig `yaml:"rules"`
+	Default string `yaml:"default"` // allow, ask or deny
+	// UnnamedScopes are the most that a client may have that no rule matches.
+	UnnamedScopes *[]string    `yaml:"unnamed_scopes"`
+	Rules         []RuleConfig `yaml:"rules"`
 }
 
 // RuleConfig is one rule: one of client, prefix, host and dynamic, an action,
@@ -93,6 +95,9 @@ type RuleConfig struct {
 // PolicySet returns the policy and the resources of the configuration, checked.
 func (c *Config) PolicySet() (*policy.Set, error) {
 	s := &policy.Set{Default: policy.Action(c.Policy.Default), DefaultResource: c.DefaultResource}
+	if u := c.Policy.UnnamedScopes; u != nil {
+		s.Unnamed, s.HasUnnamed = scopes(*u), true
+	}
 	for _, r := range c.Resource {
 		if h := r.IntrospectionSecretSHA256; h != "" {
 			if b, err := hex.DecodeString(h); err != nil || len(b) != 32 {

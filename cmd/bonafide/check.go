@@ -40,9 +40,6 @@ func (a *app) clientCheck() *cobra.Command {
 			if err != nil {
 				return explain(out, err)
 			}
-			for _, w := range id.Warnings() {
-				finding(out, "warning", w.Rule, w.Member, w.Text)
-			}
 			if file != "" {
 				err = lintFile(out, id, file, rc)
 			} else {
@@ -84,6 +81,9 @@ func fetchAndTell(cmd *cobra.Command, id cimd.ID, rc cimd.Config) error {
 	defer waiting(cmd.ErrOrStderr(), asking(id, rc))()
 	doc, err := r.Resolve(ctx, id)
 	if err != nil {
+		for _, w := range id.Warnings() { // a document that was read has them among its own
+			finding(out, "warning", w.Rule, w.Member, w.Text)
+		}
 		return explain(out, err)
 	}
 	tell(out, doc)

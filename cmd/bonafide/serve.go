@@ -83,7 +83,7 @@ func (a *app) initCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&o.Dir, "dir", ".", "where to write")
+	cmd.Flags().StringVar(&o.Dir, "dir", ".", "where to write; it is made if need be")
 	cmd.Flags().StringVar(&o.Issuer, "issuer", "https://auth.example.com", "public URL of the server; http on loopback is for serve --dev")
 	cmd.Flags().StringVar(&o.Resource, "resource", "https://mcp.example.com/mcp", "identifier of the first protected MCP server")
 	return cmd

@@ -19,7 +19,7 @@ var configTemplate string
 
 // InitOptions says what `bonafide init` writes into the new configuration.
 type InitOptions struct {
-	Dir      string // where to write; it must exist
+	Dir      string // where to write; it is made if it is not there
 	Issuer   string
 	Resource string // identifier of the first protected server
 }
@@ -33,6 +33,9 @@ func Init(o InitOptions) (config, key string, err error) {
 	config, key = filepath.Join(o.Dir, "bonafide.yaml"), filepath.Join(o.Dir, "bonafide.key")
 	text := strings.NewReplacer("{{issuer}}", o.Issuer, "{{resource}}", o.Resource).Replace(configTemplate)
 	if _, err := Parse([]byte(text), o.Dir, o.Dev()); err != nil {
+		return "", "", err
+	}
+	if err := os.MkdirAll(o.Dir, 0o750); err != nil {
 		return "", "", err
 	}
 	if err := writeNew(config, text, 0o644); err != nil {

@@ -146,11 +146,11 @@ func TestUserinfoWithABoundToken(t *testing.T) {
 		claims       members
 		status       int
 	}{
-		{"DPOP-05, OIDC-03 with its key", "DPoP", key, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath}, 200},
-		{"DPOP-05 with another key", "DPoP", other, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath}, 401},
-		{"DPOP-05 with a proof for another endpoint", "DPoP", key, members{"htm": "GET", "htu": Issuer + "/token", "ath": ath}, 401},
-		{"DPOP-05 with a proof for another token", "DPoP", key, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath[:42] + "A"}, 401},
-		{"DPOP-05 as a bearer token", "Bearer", key, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath}, 401},
+		{"DPOP-06, OIDC-03 with its key", "DPoP", key, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath}, 200},
+		{"DPOP-06 with another key", "DPoP", other, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath}, 401},
+		{"DPOP-01 with a proof for another endpoint", "DPoP", key, members{"htm": "GET", "htu": Issuer + "/token", "ath": ath}, 401},
+		{"DPOP-01 with a proof for another token", "DPoP", key, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath[:42] + "A"}, 401},
+		{"DPOP-06 as a bearer token", "Bearer", key, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath}, 401},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, Issuer+"/userinfo", nil)

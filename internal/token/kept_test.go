@@ -595,9 +595,9 @@ func TestChallengesOfUserinfo(t *testing.T) {
 		{row: "OIDC-03 the scope that is needed", authorization: "Bearer " + d.token(t, func(a *keyring.AccessToken) { a.Scopes = oauth.Scopes{"read"} }), status: 403, want: []string{
 			`Bearer error="insufficient_scope", error_description="the access token was not granted the scope openid", scope="openid"`,
 			`DPoP error="insufficient_scope", error_description="the access token was not granted the scope openid", scope="openid",` + algs}},
-		{row: "DPOP-05, DPOP-03 a nonce is a matter of proofs", authorization: "DPoP " + bound, fails: oauth.Refuse(oauth.UseDPoPNonce, "n"), status: 401, want: []string{
+		{row: "DPOP-03 a nonce is a matter of proofs", authorization: "DPoP " + bound, fails: oauth.Refuse(oauth.UseDPoPNonce, "n"), status: 401, want: []string{
 			"Bearer", `DPoP error="use_dpop_nonce", error_description="n",` + algs}},
-		{row: "DPOP-05 and so is a bad proof", authorization: "DPoP " + bound, fails: oauth.Refuse(oauth.InvalidDPoPProof, "p"), status: 401, want: []string{
+		{row: "DPOP-01 and so is a bad proof", authorization: "DPoP " + bound, fails: oauth.Refuse(oauth.InvalidDPoPProof, "p"), status: 401, want: []string{
 			"Bearer", `DPoP error="invalid_dpop_proof", error_description="p",` + algs}},
 	} {
 		t.Run(r.row, func(t *testing.T) {
@@ -613,7 +613,7 @@ func TestChallengesOfUserinfo(t *testing.T) {
 		})
 	}
 	d.failed = nil
-	t.Run("DPOP-05 the proof is asked about the very token", func(t *testing.T) {
+	t.Run("DPOP-01 the proof is asked about the very token", func(t *testing.T) {
 		var about string
 		d.cfg.TokenProof = func(_ http.ResponseWriter, _ *http.Request, token string) (string, error) {
 			about = token
@@ -623,7 +623,7 @@ func TestChallengesOfUserinfo(t *testing.T) {
 			t.Errorf("%d %s, about %q", r.status, r.body, about)
 		}
 	})
-	t.Run("DPOP-05 a token without a key does not come with the scheme DPoP, nor a scheme that nobody knows", func(t *testing.T) {
+	t.Run("DPOP-06 a token without a key does not come with the scheme DPoP, nor a scheme that nobody knows", func(t *testing.T) {
 		for _, scheme := range []string{"DPoP", "Basic", "Bearerx"} {
 			if r := d.ask("GET", "", "Authorization", scheme+" "+d.token(t)); r.status != 401 {
 				t.Errorf("%s: %d", scheme, r.status)
@@ -650,10 +650,10 @@ func TestChallengesOfUserinfo(t *testing.T) {
 			t.Errorf("%d %s", r.status, r.body)
 		}
 	})
-	t.Run("DPOP-05 a bound token does not come as a bearer token, although there is a proof", func(t *testing.T) {
+	t.Run("DPOP-06 a bound token does not come as a bearer token, although there is a proof", func(t *testing.T) {
 		d.cfg.TokenProof = func(http.ResponseWriter, *http.Request, string) (string, error) { return "key", nil }
 		for _, r := range []response{d.ask("GET", "", "Authorization", "Bearer "+bound), d.ask("POST", url.Values{"access_token": {bound}}.Encode())} {
-			if r.status != 401 || r.get("rule") != "DPOP-05" {
+			if r.status != 401 || r.get("rule") != "DPOP-06" {
 				t.Errorf("%d %s", r.status, r.body)
 			}
 		}

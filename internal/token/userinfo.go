@@ -132,16 +132,16 @@ func (h *Handler) possession(w http.ResponseWriter, r *http.Request, b bearer, t
 	case t.CnfJKT == "" && !b.dpop:
 		return nil
 	case t.CnfJKT == "" || !b.dpop:
-		return oauth.Refuse(oauth.InvalidToken, "a token with a bound key is presented with the scheme DPoP, every other with Bearer").Under("DPOP-05")
+		return oauth.Refuse(oauth.InvalidToken, "a token with a bound key is presented with the scheme DPoP, every other with Bearer").Under("DPOP-06")
 	case h.cfg.TokenProof == nil:
-		return oauth.Refuse(oauth.InvalidToken, "proofs cannot be checked here").Under("DPOP-05")
+		return oauth.Refuse(oauth.InvalidToken, "proofs cannot be checked here").Under("DPOP-06")
 	}
 	jkt, err := h.cfg.TokenProof(w, r, b.token)
 	if err != nil {
 		return err
 	}
 	if jkt != t.CnfJKT {
-		return oauth.Refuse(oauth.InvalidToken, "the proof was made with another key than the token is bound to").Under("DPOP-05")
+		return oauth.Refuse(oauth.InvalidToken, "the proof was made with another key than the token is bound to").Under("DPOP-06")
 	}
 	return nil
 }

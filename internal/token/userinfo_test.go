@@ -147,9 +147,9 @@ func TestUserinfoRefuses(t *testing.T) {
 		{"OIDC-03 of a grant that is not there", "GET", "", []string{"Authorization", "Bearer " + d.token(t, func(a *keyring.AccessToken) { a.GrantID = "g" })}, 401, "invalid_token"},
 		{"OIDC-03 two headers", "GET", "", []string{"Authorization", "Bearer " + good, "Authorization", "Bearer " + good}, 400, "invalid_request"},
 		{"OIDC-03 header and body", "POST", url.Values{"access_token": {good}}.Encode(), []string{"Authorization", "Bearer " + good}, 400, "invalid_request"},
-		{"DPOP-05 a bound token as a bearer token", "GET", "", []string{"Authorization", "Bearer " + bound}, 401, "invalid_token"},
-		{"DPOP-05 a bound token in the body", "POST", url.Values{"access_token": {bound}}.Encode(), nil, 401, "invalid_token"},
-		{"DPOP-05 a token that is not bound with the scheme DPoP", "GET", "", []string{"Authorization", "DPoP " + good}, 401, "invalid_token"},
+		{"DPOP-06 a bound token as a bearer token", "GET", "", []string{"Authorization", "Bearer " + bound}, 401, "invalid_token"},
+		{"DPOP-06 a bound token in the body", "POST", url.Values{"access_token": {bound}}.Encode(), nil, 401, "invalid_token"},
+		{"DPOP-06 a token that is not bound with the scheme DPoP", "GET", "", []string{"Authorization", "DPoP " + good}, 401, "invalid_token"},
 		{"OIDC-03 bound to another certificate", "GET", "", []string{"Authorization", "Bearer " + certified, "Client-Cert", "other"}, 401, "invalid_token"},
 		{"OIDC-03 bound to a certificate, without one", "GET", "", []string{"Authorization", "Bearer " + certified}, 401, "invalid_token"},
 	} {
@@ -183,19 +183,19 @@ func TestUserinfoWantsTheProof(t *testing.T) {
 	d := newDesk(t)
 	bound := d.token(t, func(a *keyring.AccessToken) { a.CnfJKT = "thumb" })
 	ask := func() response { return d.ask("GET", "", "Authorization", "DPoP "+bound) }
-	t.Run("DPOP-05 the right key", func(t *testing.T) {
+	t.Run("DPOP-06 the right key", func(t *testing.T) {
 		if d.jkt = "thumb"; ask().status != 200 {
 			t.Error(ask().body)
 		}
 	})
-	t.Run("DPOP-05 another key, or none", func(t *testing.T) {
+	t.Run("DPOP-06 another key, or none", func(t *testing.T) {
 		for _, d.jkt = range []string{"other", ""} {
 			if r := ask(); r.status != 401 || r.get("error") != "invalid_token" {
 				t.Errorf("%d %s", r.status, r.body)
 			}
 		}
 	})
-	t.Run("DPOP-05 a proof that is refused", func(t *testing.T) {
+	t.Run("DPOP-01 a proof that is refused", func(t *testing.T) {
 		d.failed = oauth.Refuse(oauth.UseDPoPNonce, "use the nonce")
 		if r := ask(); r.status != 401 || r.get("error") != "use_dpop_nonce" || !strings.Contains(strings.Join(r.header.Values("WWW-Authenticate"), ","), `DPoP error="use_dpop_nonce"`) {
 			t.Errorf("%d %s %v", r.status, r.body, r.header)
@@ -213,7 +213,7 @@ func TestUserinfoWantsTheProof(t *testing.T) {
 			t.Errorf("%d %s", r.status, r.body)
 		}
 	})
-	t.Run("DPOP-05 without a check of proofs a bound token is of no use", func(t *testing.T) {
+	t.Run("DPOP-06 without a check of proofs a bound token is of no use", func(t *testing.T) {
 		d.cfg.TokenProof, d.failed = nil, nil
 		if r := ask(); r.status != 401 {
 			t.Errorf("%d %s", r.status, r.body)

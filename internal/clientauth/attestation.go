@@ -121,7 +121,7 @@ func (a *Authenticator) attested(ctx context.Context, q *Request) (*Client, erro
 	if err := a.fresh(ctx, at); err != nil {
 		return nil, err
 	}
-	if err := a.memory.take(client.ID, at.now); err != nil {
+	if err := a.remember(client, at); err != nil {
 		return nil, err
 	}
 	if proof != nil {
@@ -136,6 +136,15 @@ func (a *Authenticator) attested(ctx context.Context, q *Request) (*Client, erro
 		web.Answer(ctx).Set(headerChallenge, a.cfg.Nonces.Challenge(at.now)) // for the next request
 	}
 	return &Client{Client: client, Method: method, InstanceJKT: at.key.Thumbprint(), proof: proof}, nil
+}
+
+// remember counts one more proof that is to be remembered, for the installation and
+// then for its client: one installation does not shut out all the others.
+func (a *Authenticator) remember(c *directory.Client, at *attestation) error {
+	if err := a.instances.take(c.ID+" "+at.key.Thumbprint(), at.now); err != nil {
+		return err
+	}
+	return a.memory.take(c.ID, at.now)
 }
 
 // readAttestation takes the headers apart (ATT-01). The grammar of a JWT is

@@ -71,6 +71,8 @@ type Authenticator struct {
 	cfg    Config
 	hint   string
 	memory *memory
+
+	instances *memory // of attested clients
 }
 
 // New checks the configuration.
@@ -87,7 +89,7 @@ func New(c Config) (*Authenticator, error) {
 	if c.Nonces == nil {
 		c.Nonces = jose.RandomNonces(0)
 	}
-	return &Authenticator{cfg: c, memory: newMemory(memoryPerSecond, memoryAtOnce), hint: "the client could not be authenticated; a public client sends client_id in the body, " +
+	return &Authenticator{cfg: c, memory: newMemory(memoryPerSecond, memoryAtOnce), instances: newMemory(instancePerSecond, instanceAtOnce), hint: "the client could not be authenticated; a public client sends client_id in the body, " +
 		"a client with keys a fresh single-use assertion whose only audience is " + c.Issuer}, nil
 }
 

@@ -20,10 +20,16 @@ const (
 	memoryAtOnce    = 50_000
 	memoryPerSecond = 100
 	memoryClients   = 8192 // whose use is known at a time
+
+	// One attested installation of a client may take so much of that: whoever runs
+	// the app on a computer of their own has such a key.
+	instanceAtOnce    = memoryAtOnce / 10
+	instancePerSecond = memoryPerSecond / 10
 )
 
-// memory counts what is remembered for each client. It is safe for concurrent
-// use, and takes no more room than memoryClients need.
+// memory counts what is remembered for each client, or for each installation of
+// one. It is safe for concurrent use, and takes no more room than memoryClients
+// need.
 type memory struct {
 	perSecond rate.Limit
 	atOnce    int
@@ -37,7 +43,7 @@ func newMemory(perSecond rate.Limit, atOnce int) *memory {
 }
 
 // take counts one more for a client that has proven its key, or refuses and says
-// when there is room again: nobody else can use it up.
+// when there is room again: who does not hold the key cannot use it up.
 func (m *memory) take(client string, now time.Time) error {
 	key := sha256.Sum256([]byte(client))
 	m.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/bonafide-id/bonafide/internal/directory"
+	"github.com/bonafide-id/bonafide/internal/jose"
 	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
@@ -54,6 +55,39 @@ func TestWhatOneClientHasRemembered(t *testing.T) {
 			h.refused(t, withAssertion(good[:len(good)-8]+"AAAAAAAA"), "CAUTH-07")
 		}
 		h.accepted(t, withAssertion(h.sign(t, "", h.assertionClaims(keyed))), oauth.MethodPrivateKeyJWT)
+	})
+	t.Run("attack CA-07: one installation uses up what it may have remembered, and not what the others of its client may (ATT-05)", func(t *testing.T) {
+		h := newAttestHouse(t, Attestation{})
+		h.memory, h.instances = newMemory(rate.Limit(0), 10), newMemory(rate.Limit(0), 3)
+		busy := func(err error) bool {
+			refusal, ok := errors.AsType[*web.Refusal](err)
+			return ok && refusal.Status == http.StatusTooManyRequests && refusal.RetryAfter > 0
+		}
+		for i := range 3 {
+			if _, _, err := h.send(t, h.good(t)); err != nil {
+				t.Fatalf("proof %d: %v", i, err)
+			}
+		}
+		for range 20 {
+			if _, _, err := h.send(t, h.good(t)); !busy(err) {
+				t.Fatalf("one too many: %v", err)
+			}
+		}
+		for range 2 {
+			h.instance = generate(t, jose.ES256)
+			for i := range 3 {
+				if _, _, err := h.send(t, h.good(t)); err != nil {
+					t.Fatalf("another installation, proof %d: %v", i, err)
+				}
+			}
+		}
+		h.instance = generate(t, jose.ES256)
+		if _, _, err := h.send(t, h.good(t)); err != nil {
+			t.Fatalf("the tenth of the client: %v", err)
+		}
+		if _, _, err := h.send(t, h.good(t)); !busy(err) {
+			t.Fatalf("more than the client may have: %v", err)
+		}
 	})
 	t.Run("attack CA-07: the counts themselves are bounded, and the greedy are not forgotten first", func(t *testing.T) {
 		m, now := newMemory(1, 100), time.Now()

@@ -50,7 +50,7 @@ func (a *app) userAdd() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&email, "email", "", "address shown beside the name")
+	cmd.Flags().StringVar(&email, "email", "", "the person's address; providers with link: email may lead to the account by it")
 	cmd.Flags().StringVar(&file, "password-file", "", "read the password from the first line of this file")
 	return cmd
 }

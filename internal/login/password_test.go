@@ -68,6 +68,14 @@ func TestNewUser(t *testing.T) {
 			t.Errorf("name %q: %v", bad, err)
 		}
 	}
+	for _, bad := range []string{"x", "@acme.example", "j@", "j@a@b", "j d@acme.example", "j@acme.example\n", " j@acme.example", strings.Repeat("j", 256) + "@acme.example"} {
+		if _, err := NewUser("john", bad, password, start); !errors.Is(err, ErrEmail) {
+			t.Errorf("address %q: %v", bad, err)
+		}
+	}
+	if _, err := NewUser("john", "jörg@büro.example", password, start); err != nil {
+		t.Error(err)
+	}
 	if _, err := NewUser("john", "", "short", start); !errors.Is(err, ErrPasswordLength) {
 		t.Errorf("a short password: %v", err)
 	}

@@ -18,8 +18,8 @@ type Farewell struct {
 }
 
 // Departed is what ended with a farewell: the account, "" if none is linked, the
-// names of its sessions, and every grant that was alive in them, those included
-// that go on.
+// names of its sessions, and of each client one grant that was alive in each of
+// them, whether it ended or goes on.
 type Departed struct {
 	UserID string
 	SIDs   []string
@@ -51,15 +51,11 @@ func (s *Store) SignOutIdentity(ctx context.Context, f Farewell, now time.Time, 
 		if err != nil {
 			return err
 		}
-		if out.SIDs, err = t.endSessions(out.UserID, now); err != nil {
+		if out.Grants, err = t.endGrantsIn(out.UserID, f.Reason, now); err != nil {
 			return err
 		}
-		for _, sid := range out.SIDs {
-			grants, err := t.endGrantsIn(sid, f.Reason, now)
-			if err != nil {
-				return err
-			}
-			out.Grants = append(out.Grants, grants...)
+		if out.SIDs, err = t.endSessions(out.UserID, now); err != nil {
+			return err
 		}
 		about := make([]audit.Event, len(events))
 		for i, e := range events {
@@ -84,25 +80,28 @@ func (t *tx) endSessions(userID string, now time.Time) (sids []string, err error
 	return sids, err
 }
 
-// endGrantsIn ends the grants of a session but for those with offline_access, and
-// returns all that were alive.
-func (t *tx) endGrantsIn(sid, reason string, now time.Time) (grants []Grant, err error) {
+// liveSessions are those of an account at a moment, by the names that clients know.
+const liveSessions = `(SELECT s.sid FROM sessions s WHERE s.user_id = $1 AND s.ended_at IS NULL AND s.expires_at > $2)`
+
+// endGrantsIn ends the grants of the sessions of an account but for those with
+// offline_access, and returns one of each client in each session. An account
+// can have any number of either: however many there are, they take the writer as
+// many statements.
+func (t *tx) endGrantsIn(userID, reason string, now time.Time) (grants []Grant, err error) {
+	type holder struct{ sid, client string }
+	told := map[holder]bool{}
 	err = t.list(func(scan func(...any) error) error {
 		var g grantRow
 		err := scan(g.columns()...)
-		grants = append(grants, g.Grant)
+		if whose := (holder{g.SID, g.ClientID}); !told[whose] {
+			told[whose], grants = true, append(grants, g.Grant)
+		}
 		return err
-	}, `SELECT `+grantColumns+` FROM grants g WHERE g.sid = $1 AND g.sid <> '' AND g.ended_at IS NULL ORDER BY g.id`, sid)
-	if err != nil {
+	}, `SELECT `+grantColumns+` FROM grants g WHERE g.sid IN `+liveSessions+` AND g.sid <> '' AND g.ended_at IS NULL`, userID, micros(now))
+	if err != nil || len(grants) == 0 {
 		return nil, err
 	}
-	for _, g := range grants {
-		if g.Scopes.Has(oauth.ScopeOfflineAccess) {
-			continue
-		}
-		if _, err := t.exec(`UPDATE grants SET ended_at = $2, end_reason = $3 WHERE id = $1 AND ended_at IS NULL`, g.ID, micros(now), reason); err != nil {
-			return nil, err
-		}
-	}
-	return grants, nil
+	_, err = t.exec(`UPDATE grants SET ended_at = $2, end_reason = $3 WHERE sid IN `+liveSessions+` AND sid <> '' AND ended_at IS NULL
+		AND replace(' ' || scopes || ' ', ' `+oauth.ScopeOfflineAccess+` ', '') = ' ' || scopes || ' '`, userID, micros(now), reason)
+	return grants, err
 }

@@ -60,6 +60,24 @@ var farewellChecks = []Check{
 			is("what was given in it", gone, store.ErrEnded), stays, same("events", types, []audit.Type{audit.TypeLogout}),
 			is("again", again, store.ErrSpent), same("sessions of the next", len(next.SIDs), 0))
 	}},
+	{"OIDC-10 a farewell tells once of each client in a session, and ends all that it has there", func(ctx context.Context, h *House) error {
+		err := h.known(ctx)
+		var grants []string
+		for range 3 {
+			c, cerr := h.code(ctx)
+			err, grants = errors.Join(err, cerr), append(grants, c.Grant.ID)
+		}
+		offline := h.answer() // a scope of whose name that of a lasting one is a part
+		offline.Grant.Scopes = oauth.Scopes{"offline_access_reports", "Offline_Access", "offline-access"}
+		err, grants = errors.Join(err, h.AnswerConsent(ctx, offline, Noon)), append(grants, offline.Grant.ID)
+		out, oerr := h.SignOutIdentity(ctx, goodbye("ada", "bye"), Noon)
+		err = errors.Join(err, oerr, same("told of", len(out.Grants), 1))
+		for _, id := range grants {
+			g, ended := h.GrantActive(ctx, id)
+			err = errors.Join(err, is(id, ended, store.ErrEnded), same("why", g.EndReason, "signed out at the provider"))
+		}
+		return err
+	}},
 	{"OIDC-10 a farewell is for one identity, byte for byte, and for nobody it is spent all the same", func(ctx context.Context, h *House) error {
 		err := h.known(ctx)
 		last, lerr := h.lastEvent(ctx)

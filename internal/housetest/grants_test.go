@@ -25,7 +25,10 @@ const (
 // person agrees to.
 func agents(t testing.TB) *House {
 	t.Helper()
-	return New(t, "policy: {default: allow}", `
+	return New(t, agentRules...)
+}
+
+var agentRules = []string{"policy: {default: allow}", `
   - id: https://notes.test/
     name: Notes
     scopes: [{name: "notes:read", title: read notes}]
@@ -35,7 +38,7 @@ policy:
     - name: agents
       client: https://keyed.test/c.json
       action: allow
-      grants: [authorization_code, refresh_token, client_credentials, "`+oauth.GrantJWTBearer+`", "`+oauth.GrantTokenExchange+`"]
+      grants: [authorization_code, refresh_token, client_credentials, "` + oauth.GrantJWTBearer + `", "` + oauth.GrantTokenExchange + `"]
 id_jag:
   issuers:
     - {issuer: "https://idp.test", jwks_uri: "https://idp.test/jwks.json", link: create}
@@ -46,8 +49,7 @@ token_exchange:
       to: ["https://notes.test/"]
       scopes: {"mcp:read": ["notes:read"]}
 default_resource: https://mcp.test/mcp
-`)
-}
+`}
 
 // agentDocument is that of a client that nobody signs in to: it has no redirect
 // URI.

@@ -69,6 +69,7 @@ type House struct {
 	Server *server.Server // the first, where there are several
 	Dir    string
 	HTTP   *http.Client // for programs: no cookies, no redirects
+	Log    io.Writer    // of servers that Start starts, everything down to the last detail; nil for nowhere
 
 	provider *Provider // the last one of NewProvider
 
@@ -130,9 +131,12 @@ func (h *House) Start(changes ...string) {
 // serve starts one server.
 func (h *House) serve(cfg *server.Config) *server.Server {
 	h.TB.Helper()
-	e := h.Net.Egress()
+	e, logs := h.Net.Egress(), slog.New(slog.NewTextHandler(io.Discard, nil))
+	if h.Log != nil {
+		logs = slog.New(slog.NewTextHandler(h.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	s, err := server.New(h.TB.Context(), cfg, server.Options{
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: h.Now,
+		Logger: logs, Now: h.Now,
 		Observe: func(ev audit.Event) {
 			h.mu.Lock()
 			defer h.mu.Unlock()

@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -48,7 +49,12 @@ func (h *Handler) Revoke(w http.ResponseWriter, r *http.Request) error {
 func (h *Handler) revokeRefresh(ctx context.Context, c *clientauth.Client, token string) error {
 	now := h.cfg.Now()
 	_, g, err := h.cfg.Grants.FindRefresh(ctx, refreshRef(token), now)
-	if isFact(err) {
+	switch {
+	case errors.Is(err, store.ErrBlocked), errors.Is(err, store.ErrExpired):
+		// It is of no use now, but its grant stands: once the client is allowed again
+		// it would be, and an access token may be a few minutes old.
+		err = nil
+	case isFact(err):
 		return nil
 	}
 	if err != nil {

@@ -70,6 +70,33 @@ func TestRevoke(t *testing.T) {
 			t.Fatal("the grant still lives")
 		}
 	})
+	t.Run("REV-03 so does one of a client that waits for a decision, and one whose time was up a moment ago", func(t *testing.T) {
+		state := func(s string) {
+			if err := h.store.SetClientState(t.Context(), public, s, "", h.clock.now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		id, token := h.signedIn(t, public)
+		state(store.StatePending)
+		fine(t, revoke(t, public, token))
+		state(store.StateAllowed)
+		if h.active(t, id) {
+			t.Error("the grant lives on once the client is allowed again")
+		}
+		h.refused(t, oauth.InvalidGrant, refreshForm(public, token))
+		r := h.ok(t, h.consent(t, public).form())
+		end := h.clock.now().Add(90 * 24 * time.Hour)
+		for end.Sub(h.clock.now()) > 5*time.Second {
+			h.clock.move(min(13*24*time.Hour, end.Sub(h.clock.now())-5*time.Second))
+			r = h.ok(t, refreshForm(public, r.get("refresh_token")))
+		}
+		h.clock.move(6 * time.Second)
+		h.refused(t, oauth.InvalidGrant, refreshForm(public, r.get("refresh_token")))
+		fine(t, revoke(t, public, r.get("refresh_token")))
+		if h.isActive(t, r.get("access_token")) {
+			t.Error("the last access token of the family lives on")
+		}
+	})
 	t.Run("REV-03 an access token goes alone", func(t *testing.T) {
 		r := h.ok(t, h.consent(t, public).form())
 		fine(t, revoke(t, public, r.get("access_token")))

@@ -103,6 +103,42 @@ func TestEverythingTogether(t *testing.T) {
 	})
 }
 
+// TestWhoeverShowsAKeyLater begins with no key and shows one at a refresh.
+func TestWhoeverShowsAKeyLater(t *testing.T) {
+	t.Parallel()
+	h := New(t)
+	a := h.attested(members{"token_endpoint_auth_method": nil, "token_endpoint_auth_methods_supported": []string{oauth.MethodNone, oauth.MethodAttestation}})
+	key := newKey(t, jose.ES256)
+	first := h.Post("/token", a.form(a.code(h.john())))
+	if !first.OK() {
+		t.Fatal(first.Status, first.Raw)
+	}
+	refresh := func(b Answer, edits ...func(*http.Request)) Answer {
+		return h.Post("/token", RefreshForm(b.Str("refresh_token"), "client_id", a.id), together(edits...))
+	}
+	bound := refresh(first, h.proof(key, nil))
+	t.Run("DPOP-02, attack DP-06: its refresh token belongs to the DPoP key from then on", func(t *testing.T) {
+		if !bound.OK() || bound.Str("token_type") != "DPoP" {
+			t.Fatal(bound.Status, bound.Raw)
+		}
+		refresh(bound).check(t, 400, oauth.InvalidGrant)
+		refresh(bound, h.proof(newKey(t, jose.ES256), nil)).check(t, 400, oauth.InvalidGrant)
+	})
+	attested := refresh(bound, a.good(), h.proof(key, nil))
+	t.Run("ATT-08: and to the attested installation", func(t *testing.T) {
+		if !attested.OK() {
+			t.Fatal(attested.Status, attested.Raw)
+		}
+		twin := *a
+		twin.instance = newKey(t, jose.ES256)
+		refresh(attested, h.proof(key, nil)).check(t, 400, oauth.InvalidGrant)
+		refresh(attested, twin.good(), h.proof(key, nil)).check(t, 400, oauth.InvalidGrant)
+		if b := refresh(attested, a.good(), h.proof(key, nil)); !b.OK() {
+			t.Error(b.Status, b.Raw)
+		}
+	})
+}
+
 // TestOneProofForEverything is the combined mode on the leg where a request is
 // pushed.
 func TestOneProofForEverything(t *testing.T) {

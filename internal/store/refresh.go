@@ -66,8 +66,12 @@ func (s *Store) RotateRefresh(ctx context.Context, r Rotation, now time.Time) er
 	}
 	absolute := orNever(r.New.Absolute)
 	expires := min(orNever(r.New.Expires), absolute)
+	query, args := rotate, []any{r.Old.GrantID, r.Old.Generation, r.Old.Hash, micros(now), r.New.Hash, r.New.Family, expires, absolute, r.Grace}
+	if r.JKT != "" || r.InstanceJKT != "" {
+		query, args = rotateAndTie, append(args, r.JKT, r.InstanceJKT)
+	}
 	return wrap("rotate refresh token", s.write(ctx, func(t *tx) error {
-		n, err := t.exec(rotate, r.Old.GrantID, r.Old.Generation, r.Old.Hash, micros(now), r.New.Hash, r.New.Family, expires, absolute, r.Grace)
+		n, err := t.exec(query, args...)
 		if err != nil {
 			return err
 		}
@@ -80,10 +84,19 @@ func (s *Store) RotateRefresh(ctx context.Context, r Rotation, now time.Time) er
 
 // rotate moves the head of a family whose grant stands from one generation to the
 // next. It changes a row at most once for each generation.
-const rotate = `UPDATE grants AS g SET head = g.head + 1, head_hash = $5, family_hash = $6, last_used_at = $4,
+const rotate = rotated + ofTheHead
+
+// rotateAndTie is rotate that ties the grant to keys where it has none.
+const rotateAndTie = rotated + `, jkt = CASE WHEN g.jkt = '' THEN $10 ELSE g.jkt END,
+	instance_jkt = CASE WHEN g.instance_jkt = '' THEN $11 ELSE g.instance_jkt END` + ofTheHead
+
+const (
+	rotated = `UPDATE grants AS g SET head = g.head + 1, head_hash = $5, family_hash = $6, last_used_at = $4,
 	head_expires_at = CASE WHEN g.absolute_at < $7 THEN g.absolute_at ELSE $7 END,
-	absolute_at = CASE WHEN g.absolute_at < $8 THEN g.absolute_at ELSE $8 END, head_grace = $9
+	absolute_at = CASE WHEN g.absolute_at < $8 THEN g.absolute_at ELSE $8 END, head_grace = $9`
+	ofTheHead = `
 	WHERE g.id = $1 AND g.head = $2 AND g.head_hash = $3 AND g.head_expires_at > $4 AND ` + standing
+)
 
 // orNever is micros, with no time at all as the end of all times.
 func orNever(t time.Time) int64 {

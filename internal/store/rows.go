@@ -190,6 +190,9 @@ type Rotation struct {
 	New    NewRefresh
 	Grace  []byte
 	Events []audit.Event
+
+	// JKT and InstanceJKT tie the grant to keys, each only where it has none yet.
+	JKT, InstanceJKT string
 }
 
 // SigningKey is one of our own keys. Wrapped is the private part, encrypted by

@@ -41,6 +41,20 @@ func (h *Handler) bind(_ context.Context, is *issue) error {
 	return nil
 }
 
+// ties returns the keys that the next refresh token belongs to and the grant does
+// not yet: that of the proof with which a public client comes (RFC 9449 section 5),
+// and that of the attested installation (ATT-08). A refresh token belongs to the
+// key that was shown for it, also when the grant began without one.
+func (is *issue) ties() (jkt, instance string) {
+	if is.grant.JKT == "" && is.client.Method == oauth.MethodNone {
+		jkt = is.jkt
+	}
+	if is.grant.InstanceJKT == "" {
+		instance = is.client.InstanceJKT
+	}
+	return jkt, instance
+}
+
 // tokenType is how the access token is presented. A token that is bound to a
 // certificate is a bearer token in this respect (RFC 8705 section 3).
 func tokenType(jkt string) string {

@@ -99,6 +99,24 @@ func TestRefreshOfAKey(t *testing.T) {
 			t.Error("a bearer token")
 		}
 	})
+	t.Run("DPOP-02, attack DP-06: and the refresh token that a public client gets with it belongs to the key", func(t *testing.T) {
+		c := h.consent(t, public)
+		first := h.ok(t, c.form()).get("refresh_token")
+		second := h.ok(t, refreshForm(public, first), "DPoP", h.proof(t, k)).get("refresh_token")
+		h.refused(t, oauth.InvalidGrant, refreshForm(public, second))
+		h.refused(t, oauth.InvalidGrant, refreshForm(public, second), "DPoP", h.proof(t, stranger))
+		third := h.ok(t, refreshForm(public, second), "DPoP", h.proof(t, k)).get("refresh_token")
+		h.refused(t, oauth.InvalidGrant, refreshForm(public, third), "DPoP", h.proof(t, stranger))
+		h.refused(t, oauth.InvalidGrant, refreshForm(public, first)) // who lacks the key does not end it either
+		if !h.active(t, c.grantID) {
+			t.Error("the grant ended")
+		}
+	})
+	t.Run("DPOP-02 that of a client that authenticates is bound by its authentication, as ever", func(t *testing.T) {
+		first := h.ok(t, h.assert(t, keyed, h.consent(t, keyed).form())).get("refresh_token")
+		second := h.ok(t, h.assert(t, keyed, refreshForm(keyed, first)), "DPoP", h.proof(t, k)).get("refresh_token")
+		h.ok(t, h.assert(t, keyed, refreshForm(keyed, second)))
+	})
 }
 
 // TestBind spoils what a request proves, one member per row.

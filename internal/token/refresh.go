@@ -83,11 +83,13 @@ func (h *Handler) rotate(ctx context.Context, is *issue) error {
 	}
 	e := is.event(ctx, audit.TypeRefresh, map[string]string{"jti": is.jti, "scope": is.answer.Scope, "method": is.client.Method})
 	e.Ref = "" // nobody is shown the reference of a success, and its index is the dearest page of the commit
-	err = h.cfg.Grants.RotateRefresh(ctx, store.Rotation{
+	rotation := store.Rotation{
 		Old:   is.refresh.RefreshRef,
 		New:   newRefresh(next, expires, is.refresh.Absolute),
 		Grace: grace, Events: []audit.Event{e},
-	}, is.now)
+	}
+	rotation.JKT, rotation.InstanceJKT = is.ties()
+	err = h.cfg.Grants.RotateRefresh(ctx, rotation, is.now)
 	if errors.Is(err, store.ErrSpent) { // somebody was faster: look again
 		return h.lost(ctx, is)
 	}

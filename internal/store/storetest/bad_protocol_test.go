@@ -200,6 +200,11 @@ func (u unbound) RedeemCode(ctx context.Context, r store.Redemption, now time.Ti
 	return u.Store.RedeemCode(ctx, r, now)
 }
 
+func (u unbound) RotateRefresh(ctx context.Context, r store.Rotation, now time.Time) error {
+	r.InstanceJKT = ""
+	return u.Store.RotateRefresh(ctx, r, now)
+}
+
 // friendly takes an address for another that looks alike, and an identity for one
 // of another tenant.
 type friendly struct{ storetest.Store }

@@ -95,6 +95,22 @@ var protocolChecks = []Check{
 			h.DenyPushed(ctx, requests[1].Hash, h.no(), Noon), h.DenyDevice(ctx, devices[1].UserCode, h.no(), Noon), more("when one is answered", Noon.Add(time.Minute), nil),
 			more("and full", Noon.Add(time.Minute), store.ErrBusy))
 	}},
+	{"DPOP-02, ATT-08: a rotation ties a grant that began without to the keys that are shown, once", func(ctx context.Context, h *House) error {
+		a, err := h.family(ctx)
+		if err != nil {
+			return err
+		}
+		var got []string
+		for i, keys := range [][2]string{{"", ""}, {"jkt", ""}, {"other", "instance"}, {"other", "other"}, {"", ""}} {
+			r := rotation(a, i+1)
+			r.JKT, r.InstanceJKT = keys[0], keys[1]
+			_, g, ferr := h.FindRefresh(ctx, refreshOf(a, i+1), Noon)
+			err = errors.Join(err, ferr, h.RotateRefresh(ctx, r, Noon))
+			got = append(got, g.JKT+" "+g.InstanceJKT)
+		}
+		g, gerr := h.GrantActive(ctx, a.Grant.ID)
+		return errors.Join(err, gerr, same("before each", got, []string{" ", " ", "jkt ", "jkt instance", "jkt instance"}), same("in the end", g.JKT+" "+g.InstanceJKT, "jkt instance"))
+	}},
 	{"DPOP-02, ATT-08: redemption writes into the grant what its tokens are bound to", func(ctx context.Context, h *House) error {
 		a := h.answer()
 		a.Code.JKT = "demanded"

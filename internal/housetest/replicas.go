@@ -81,3 +81,46 @@ func (h *House) storePath() string {
 	}
 	return h.address
 }
+
+// kept returns all that is in the database.
+func (h *House) kept(t *testing.T) string {
+	t.Helper()
+	if h.address != "" {
+		return pgtest.Dump(t, h.address)
+	}
+	files, err := filepath.Glob(h.storePath() + "*") // the file and its log
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	var all strings.Builder
+	for _, f := range files {
+		raw, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(raw)
+	}
+	return all.String()
+}
+
+// breaksHalfWay lets every change of the end of a grant fail, until it is called
+// again.
+func (h *House) breaksHalfWay(t *testing.T, breaks bool) {
+	t.Helper()
+	if h.address != "" {
+		query := `DROP TRIGGER half ON grants`
+		if breaks {
+			query = `CREATE FUNCTION half_way() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'half-way'; END$$;
+				CREATE TRIGGER half BEFORE UPDATE OF ended_at ON grants FOR EACH ROW EXECUTE FUNCTION half_way()`
+		}
+		pgtest.Exec(t, h.address, query)
+		return
+	}
+	query := `DROP TRIGGER half`
+	if breaks {
+		query = `CREATE TRIGGER half BEFORE UPDATE OF ended_at ON grants BEGIN SELECT RAISE(ABORT, 'half-way'); END`
+	}
+	if err := storetest.Exec(h.storePath(), query); err != nil {
+		t.Fatal(err)
+	}
+}

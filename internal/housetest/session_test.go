@@ -295,7 +295,7 @@ func TestClientsAreTold(t *testing.T) {
 		if page = b.Answer(page, "allow"); !page.Left {
 			t.Fatal(page.Text())
 		}
-		cfg, err := server.Parse([]byte(Config), h.Dir, false)
+		cfg, err := server.Parse([]byte(h.stored(Config)), h.Dir, false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -498,7 +498,7 @@ func TestAgesOfProofs(t *testing.T) {
 	t.Run("DPOP-03, DPOP-06 a nonce is demanded where a token is presented too, and given", func(t *testing.T) {
 		h.cfg.RequireNonce = true
 		w := httptest.NewRecorder()
-		_, err := h.ProofOfToken(w, requestTo("/userinfo", h.proof(t, key, map[string]any{"htu": issuer + "/userinfo", "ath": "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo"})), "tok")
+		err := h.ProofOfToken(w, requestTo("/userinfo", h.proof(t, key, map[string]any{"htu": issuer + "/userinfo", "ath": "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo"})), "tok", key.Public().Thumbprint())
 		if err == nil || w.Header().Get("DPoP-Nonce") == "" {
 			t.Errorf("%v, %v", err, w.Header())
 		}

@@ -89,17 +89,20 @@ func (a *Authenticator) Check(w http.ResponseWriter, r *http.Request, c *Client)
 }
 
 // ProofOfToken is the check of an endpoint that takes an access token as a
-// resource does: exactly one proof, with the hash of the token (ath). It returns
-// the thumbprint of the key, which has to be the one that the token is bound to.
-func (a *Authenticator) ProofOfToken(w http.ResponseWriter, r *http.Request, token string) (jkt string, err error) {
+// resource does: exactly one proof, with the hash of the token (ath), made with
+// the key that the token is bound to, whose thumbprint is jkt. A proof by another
+// key is not remembered: whoever stole the token could make any number (DP-08).
+func (a *Authenticator) ProofOfToken(w http.ResponseWriter, r *http.Request, token, jkt string) error {
 	proof, err := a.proof(w.Header(), r, proofDemands{nonce: a.cfg.RequireNonce, token: token})
-	if err != nil {
-		return "", err
+	switch {
+	case err != nil:
+		return err
+	case proof == nil:
+		return oauth.Refuse(oauth.InvalidDPoPProof, "a DPoP proof is missing").Under("DPOP-06")
+	case jkt == "" || proof.JKT != jkt:
+		return oauth.Refuse(oauth.InvalidToken, "the proof was made with another key than the token is bound to").Under("DPOP-06")
 	}
-	if proof == nil {
-		return "", oauth.Refuse(oauth.InvalidDPoPProof, "a DPoP proof is missing").Under("DPOP-06")
-	}
-	return proof.JKT, a.spendProof(r.Context(), proof)
+	return a.spendProof(r.Context(), proof)
 }
 
 // Demands refuses a token request that is not bound to what the client's document

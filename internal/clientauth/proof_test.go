@@ -274,20 +274,24 @@ func TestProofOfToken(t *testing.T) {
 	key := generate(t, jose.ES256)
 	sum := sha256.Sum256([]byte("tok"))
 	hash := base64.RawURLEncoding.EncodeToString(sum[:])
-	ask := func(proofs ...string) (string, error) {
-		return h.ProofOfToken(httptest.NewRecorder(), requestTo("/token", proofs...), "tok")
+	bound := key.Public().Thumbprint()
+	ask := func(proofs ...string) error {
+		return h.ProofOfToken(httptest.NewRecorder(), requestTo("/token", proofs...), "tok", bound)
 	}
 	p := h.proof(t, key, map[string]any{"ath": hash})
-	if jkt, err := ask(p); err != nil || jkt != key.Public().Thumbprint() {
-		t.Fatal(jkt, err)
+	t.Run("DPOP-06, attack DP-08: a proof by another key than that of the token is refused, and not remembered", func(t *testing.T) {
+		for _, bound = range []string{generate(t, jose.ES256).Public().Thumbprint(), ""} {
+			wantCode(t, ask(p), oauth.InvalidToken, "DPOP-06")
+		}
+		bound = key.Public().Thumbprint()
+	})
+	if err := ask(p); err != nil {
+		t.Fatal(err)
 	}
 	t.Run("DPOP-01, attack DP-01: a proof of a token is good once, and only for it", func(t *testing.T) {
-		_, err := ask(p)
-		wantCode(t, err, oauth.InvalidDPoPProof, "DPOP-01")
-		_, err = ask(h.proof(t, key, nil))
-		wantCode(t, err, oauth.InvalidDPoPProof, "DPOP-01")
-		_, err = ask()
-		wantCode(t, err, oauth.InvalidDPoPProof, "DPOP-06")
+		wantCode(t, ask(p), oauth.InvalidDPoPProof, "DPOP-01")
+		wantCode(t, ask(h.proof(t, key, nil)), oauth.InvalidDPoPProof, "DPOP-01")
+		wantCode(t, ask(), oauth.InvalidDPoPProof, "DPOP-06")
 	})
 }
 

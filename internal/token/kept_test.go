@@ -614,13 +614,13 @@ func TestChallengesOfUserinfo(t *testing.T) {
 	}
 	d.failed = nil
 	t.Run("DPOP-01 the proof is asked about the very token", func(t *testing.T) {
-		var about string
-		d.cfg.TokenProof = func(_ http.ResponseWriter, _ *http.Request, token string) (string, error) {
-			about = token
-			return "key", nil
+		var about, of string
+		d.cfg.TokenProof = func(_ http.ResponseWriter, _ *http.Request, token, jkt string) error {
+			about, of = token, jkt
+			return nil
 		}
-		if r := d.ask("GET", "", "Authorization", "DPoP  "+bound+" "); r.status != 200 || about != bound {
-			t.Errorf("%d %s, about %q", r.status, r.body, about)
+		if r := d.ask("GET", "", "Authorization", "DPoP  "+bound+" "); r.status != 200 || about != bound || of != "key" {
+			t.Errorf("%d %s, about %q of %q", r.status, r.body, about, of)
 		}
 	})
 	t.Run("DPOP-06 a token without a key does not come with the scheme DPoP, nor a scheme that nobody knows", func(t *testing.T) {
@@ -651,7 +651,7 @@ func TestChallengesOfUserinfo(t *testing.T) {
 		}
 	})
 	t.Run("DPOP-06 a bound token does not come as a bearer token, although there is a proof", func(t *testing.T) {
-		d.cfg.TokenProof = func(http.ResponseWriter, *http.Request, string) (string, error) { return "key", nil }
+		d.cfg.TokenProof = func(http.ResponseWriter, *http.Request, string, string) error { return nil }
 		for _, r := range []response{d.ask("GET", "", "Authorization", "Bearer "+bound), d.ask("POST", url.Values{"access_token": {bound}}.Encode())} {
 			if r.status != 401 || r.get("rule") != "DPOP-06" {
 				t.Errorf("%d %s", r.status, r.body)

@@ -56,11 +56,12 @@ type Config struct {
 	Now     func() time.Time // nil is time.Now
 
 	// People, TokenProof and Certificate are for the userinfo endpoint: the
-	// accounts, the check of the DPoP proof that comes with an access token, and
+	// accounts, the check of the DPoP proof that comes with an access token that is
+	// bound to the key jkt, and
 	// the thumbprint of the client certificate of a request, or "". Without the
 	// last two a bound token is of no use there.
 	People      People
-	TokenProof  func(w http.ResponseWriter, r *http.Request, accessToken string) (jkt string, err error)
+	TokenProof  func(w http.ResponseWriter, r *http.Request, accessToken, jkt string) error
 	Certificate func(r *http.Request) string
 
 	// Named reports whether an operator spoke for a client. Of nobody else a

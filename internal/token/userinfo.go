@@ -136,14 +136,7 @@ func (h *Handler) possession(w http.ResponseWriter, r *http.Request, b bearer, t
 	case h.cfg.TokenProof == nil:
 		return oauth.Refuse(oauth.InvalidToken, "proofs cannot be checked here").Under("DPOP-06")
 	}
-	jkt, err := h.cfg.TokenProof(w, r, b.token)
-	if err != nil {
-		return err
-	}
-	if jkt != t.CnfJKT {
-		return oauth.Refuse(oauth.InvalidToken, "the proof was made with another key than the token is bound to").Under("DPOP-06")
-	}
-	return nil
+	return h.cfg.TokenProof(w, r, b.token, t.CnfJKT)
 }
 
 func badToken() *oauth.Error {

@@ -29,7 +29,12 @@ func newDesk(t *testing.T) *desk {
 	t.Helper()
 	d := &desk{house: newHouse(t), mux: http.NewServeMux()}
 	d.cfg.People = d.store
-	d.cfg.TokenProof = func(http.ResponseWriter, *http.Request, string) (string, error) { return d.jkt, d.failed }
+	d.cfg.TokenProof = func(_ http.ResponseWriter, _ *http.Request, _, jkt string) error {
+		if d.failed == nil && jkt != d.jkt {
+			return oauth.Refuse(oauth.InvalidToken, "another key").Under("DPOP-06")
+		}
+		return d.failed
+	}
 	d.cfg.Certificate = func(r *http.Request) string { return r.Header.Get("Client-Cert") }
 	edge, err := web.NewEdge(web.EdgeConfig{Issuer: issuer, Now: d.clock.now})
 	if err != nil {

@@ -24,6 +24,9 @@ func (a *app) withStore(cmd *cobra.Command, do func(ctx context.Context, s *stor
 		}
 	}
 	a.loaded = cfg
+	if err := cfg.CheckFolder(); err != nil {
+		return err
+	}
 	ctx := cmd.Context()
 	s, err := store.Open(ctx, store.Config{Path: cfg.StorePath()})
 	if err != nil {

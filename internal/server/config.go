@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -39,7 +40,7 @@ type Config struct {
 	TLS TLSConfig `yaml:"tls"`
 
 	// TrustedProxies are the addresses whose X-Forwarded-For is believed.
-	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
+	TrustedProxies networks `yaml:"trusted_proxies"`
 
 	// Store is the database: the path of an SQLite file, or the postgres://
 	// address of a PostgreSQL database that several replicas share.
@@ -139,10 +140,10 @@ type CacheConfig struct {
 // EgressConfig holds the exceptions to the address guard. Each covers document,
 // keys and logo alike.
 type EgressConfig struct {
-	Proxy       string         `yaml:"proxy"`        // an http proxy; it then decides about addresses
-	CAFile      string         `yaml:"ca_file"`      // certificates that are trusted beside the system's
-	PrivateURLs []string       `yaml:"private_urls"` // exact URLs that may be on private addresses
-	Deny        []netip.Prefix `yaml:"deny"`         // refused beside the special-use addresses
+	Proxy       string   `yaml:"proxy"`        // an http proxy; it then decides about addresses
+	CAFile      string   `yaml:"ca_file"`      // certificates that are trusted beside the system's
+	PrivateURLs []string `yaml:"private_urls"` // exact URLs that may be on private addresses
+	Deny        networks `yaml:"deny"`         // refused beside the special-use addresses
 }
 
 // TokenConfig holds lifetimes and the signing algorithm.
@@ -219,6 +220,9 @@ func Parse(raw []byte, dir string, dev bool) (*Config, error) {
 }
 
 func (c *Config) check() error {
+	if err := checkSlips("", reflect.ValueOf(*c)); err != nil {
+		return err
+	}
 	u, err := url.Parse(c.Issuer)
 	switch {
 	case c.Issuer == "":
@@ -239,8 +243,8 @@ func (c *Config) check() error {
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		return errors.New("tls: give both cert_file and key_file, or neither")
 	}
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		return fmt.Errorf("listen: %s is not host:port", c.Listen)
+	if err := checkListen(c.Listen); err != nil {
+		return err
 	}
 	if c.Dev {
 		if err := onLoopback(c.Listen); err != nil {
@@ -269,6 +273,9 @@ func (c *Config) check() error {
 	if err := c.checkNumbers(); err != nil {
 		return err
 	}
+	if err := c.checkCIMD(); err != nil {
+		return err
+	}
 	if !slices.Contains(jose.Algorithms, c.Tokens.SigningAlg) {
 		return fmt.Errorf("tokens.signing_alg: %q is not one of %s", c.Tokens.SigningAlg, strings.Join(jose.Algorithms, ", "))
 	}
@@ -294,7 +301,7 @@ func (c *Config) check() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.IDJAG.check(), c.Exchange.check(set), c.checkFAPI(set))
+	return errors.Join(c.IDJAG.check(), c.Exchange.check(set), c.checkFAPI(set), c.checkNames(set))
 }
 
 // plainPath is a path that no router, proxy or browser writes in another way.
@@ -307,7 +314,7 @@ func (c *Config) checkNumbers() error {
 		name string
 		n    int64
 	}{
-		{"cimd.timeout", int64(c.CIMD.Timeout)}, {"cimd.jwks_bytes", c.CIMD.JWKSBytes}, {"cimd.logo_bytes", c.CIMD.LogoBytes},
+		{"cimd.timeout", int64(c.CIMD.Timeout)},
 		{"cimd.cache.floor", int64(c.CIMD.Cache.Floor)}, {"cimd.cache.ceiling", int64(c.CIMD.Cache.Ceiling)},
 		{"cimd.cache.default", int64(c.CIMD.Cache.Default)},
 		{"tokens.code", int64(c.Tokens.Code)}, {"tokens.access", int64(c.Tokens.Access)},

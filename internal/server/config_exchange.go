@@ -63,6 +63,8 @@ func (c IDJAGConfig) check() error {
 		switch {
 		case i.Issuer == "":
 			return fmt.Errorf("%s: give its issuer, as it stands in iss", at)
+		case !strings.HasPrefix(i.Issuer, "https://"):
+			return fmt.Errorf("%s.issuer: %s must be an https URL", at, i.Issuer)
 		case seen[i.Issuer]:
 			return fmt.Errorf("%s: %s stands twice", at, i.Issuer)
 		case (i.JWKSURI == "") == (i.JWKSFile == ""):

@@ -112,16 +112,18 @@ func TestCheckFilesFindsWhatServeWouldStumbleOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct{ add, want string }{
-		"nothing wrong":                     {"", ""},
-		"a key file that is not there":      {"key_file: none", "none"},
-		"FETCH-15 a fetch that is too long": {"cimd: {timeout: 1m}", "5s"},
-		"a floor above the ceiling":         {"cimd: {cache: {floor: 2h, ceiling: 1h}}", "contradict"},
-		"a proxy that is no URL":            {"cimd: {egress: {proxy: nonsense}}", "cimd.egress.proxy"},
-		"authorities that are none":         {"cimd: {egress: {ca_file: junk}}", "cimd.egress.ca_file"},
-		"a certificate that is none":        {"tls: {cert_file: junk, key_file: junk}", "tls"},
-		"a logo of no known kind":           {"brand: {logo: junk}", "logo"},
-		"a store in a folder that is none":  {"store: data/bonafide.db", "there is no folder"},
-		"a store below a file":              {"store: junk/bonafide.db", "there is no folder"},
+		"nothing wrong":                        {"", ""},
+		"a key file that is not there":         {"key_file: none", "none"},
+		"keys of an attester that are nowhere": {"attestation: {attesters: [{issuer: 'https://a.example.com', jwks_file: none, clients: [x]}]}", "attestation.attesters[0].jwks_file"},
+		"keys of an issuer that are none":      {"id_jag: {issuers: [{issuer: 'https://a.example.com', jwks_file: junk}]}", "id_jag.issuers[0].jwks_file"},
+		"a proxy that is no URL":               {"cimd: {egress: {proxy: nonsense}}", "cimd.egress.proxy"},
+		"authorities that are none":            {"cimd: {egress: {ca_file: junk}}", "cimd.egress.ca_file"},
+		"a certificate that is none":           {"tls: {cert_file: junk, key_file: junk}", "tls.cert_file and tls.key_file"},
+		"a certificate that is not there":      {"tls: {cert_file: none, key_file: junk}", "tls.cert_file"},
+		"a key that is not there":              {"tls: {cert_file: junk, key_file: none}", "tls.key_file"},
+		"a logo of no known kind":              {"brand: {logo: junk}", "logo"},
+		"a store in a folder that is none":     {"store: data/bonafide.db", "there is no folder"},
+		"a store below a file":                 {"store: junk/bonafide.db", "there is no folder"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, err := Parse([]byte(minimal+c.add+"\n"), dir, false)

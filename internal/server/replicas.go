@@ -27,7 +27,7 @@ func (c *Config) checkStore() error {
 		return errors.New("store: give the path of an SQLite file, or a postgres:// address")
 	}
 	if !c.shared() {
-		return nil
+		return checkStorePath(c.Store)
 	}
 	if err := store.CheckAddress(c.Store); err != nil {
 		return fmt.Errorf("store: %w", err)

@@ -13,8 +13,7 @@ import (
 // Resolver turns the cimd section of the configuration into the library's.
 func (c *Config) Resolver() (cimd.Config, error) {
 	d := c.CIMD
-	ports := append([]uint16{443}, d.Ports...)
-	egress := cimd.Egress{Ports: ports, Deny: append(ownAddress(c.Listen), d.Egress.Deny...), Private: d.Egress.PrivateURLs, Loopback: c.Dev}
+	egress := cimd.Egress{Ports: c.ports(), Deny: append(ownAddress(c.Listen), d.Egress.Deny...), Private: d.Egress.PrivateURLs, Loopback: c.Dev}
 	if d.Egress.Proxy != "" {
 		u, err := url.Parse(d.Egress.Proxy)
 		if err != nil || u.Host == "" {
@@ -40,25 +39,32 @@ func (c *Config) Resolver() (cimd.Config, error) {
 	if lastKnownGood == 0 {
 		lastKnownGood = -1 // never; nothing would mean the default
 	}
-	reserved := []string{c.Issuer}
-	for _, r := range c.Resource {
-		reserved = append(append(reserved, r.ID), r.Aliases...)
-	}
 	return cimd.Config{
 		Profile:   cimd.Profile(d.Profile),
 		Supported: cimd.Supported{AuthMethods: c.clientMethods(), GrantTypes: c.grantTypes()},
-		URL: cimd.URLRules{
-			AllowQuery: d.AllowQuery, AllowRootPath: d.AllowRootPath, AllowTestNames: d.AllowTestNames,
-			Loopback: c.Dev, Ports: ports, Private: d.Egress.PrivateURLs,
-			Reserved: reserved,
-		},
-		Egress: egress,
+		URL:       c.urlRules(),
+		Egress:    egress,
 		Limits: cimd.Limits{
 			DocumentBytes: d.DocumentBytes, JWKSBytes: d.JWKSBytes, LogoBytes: d.LogoBytes, Timeout: d.Timeout,
 			Freshness:     cimd.FreshnessLimits{Floor: d.Cache.Floor, Ceiling: d.Cache.Ceiling, Default: d.Cache.Default},
 			LastKnownGood: lastKnownGood,
 		},
 	}, nil
+}
+
+func (c *Config) ports() []uint16 { return append([]uint16{443}, c.CIMD.Ports...) }
+
+// urlRules says which URLs can be a client_id here. Our own identifiers and those
+// of the resources cannot.
+func (c *Config) urlRules() cimd.URLRules {
+	reserved := []string{c.Issuer}
+	for _, r := range c.Resource {
+		reserved = append(append(reserved, r.ID), r.Aliases...)
+	}
+	return cimd.URLRules{
+		AllowQuery: c.CIMD.AllowQuery, AllowRootPath: c.CIMD.AllowRootPath, AllowTestNames: c.CIMD.AllowTestNames,
+		Loopback: c.Dev, Ports: c.ports(), Private: c.CIMD.Egress.PrivateURLs, Reserved: reserved,
+	}
 }
 
 // ownAddress returns the address of the listener where it names one, so that a

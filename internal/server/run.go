@@ -189,9 +189,17 @@ func (s *Server) certificates() (*tls.Config, error) {
 
 // certificate reads the pair that the configuration names.
 func (c *Config) certificate() (tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(c.path(c.TLS.CertFile), c.path(c.TLS.KeyFile))
+	chain, err := os.ReadFile(c.path(c.TLS.CertFile))
 	if err != nil {
-		return pair, fmt.Errorf("tls: %w", err)
+		return tls.Certificate{}, fmt.Errorf("tls.cert_file: %w", err)
+	}
+	key, err := os.ReadFile(c.path(c.TLS.KeyFile))
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("tls.key_file: %w", err)
+	}
+	pair, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return pair, fmt.Errorf("tls.cert_file and tls.key_file: %s", strings.TrimPrefix(err.Error(), "tls: "))
 	}
 	return pair, nil
 }

@@ -94,6 +94,9 @@ func New(ctx context.Context, cfg *Config, opts Options) (_ *Server, err error) 
 	if err != nil {
 		return nil, err
 	}
+	if err := cfg.CheckFolder(); err != nil {
+		return nil, err
+	}
 	if s.store, err = store.Open(ctx, store.Config{Path: cfg.StorePath(), Logger: s.log, Now: opts.Now}); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}

@@ -89,10 +89,8 @@ func (c *Config) CheckFiles() error {
 	if _, err := readKey(c.path(c.KeyFile)); err != nil {
 		return err
 	}
-	if folder := filepath.Dir(c.path(c.Store)); !c.shared() {
-		if at, err := os.Stat(folder); err != nil || !at.IsDir() {
-			return fmt.Errorf("store: there is no folder %s; make it first", folder)
-		}
+	if err := c.CheckFolder(); err != nil {
+		return err
 	}
 	if c.TLS.CertFile != "" {
 		if _, err := c.certificate(); err != nil {
@@ -100,6 +98,9 @@ func (c *Config) CheckFiles() error {
 		}
 	}
 	if _, err := web.NewEdge(web.EdgeConfig{Issuer: c.Issuer, Brand: web.Brand{Name: c.Brand.Name, LogoPath: c.path(c.Brand.Logo)}}); err != nil {
+		return err
+	}
+	if err := c.checkKeyFiles(); err != nil {
 		return err
 	}
 	for i := range c.Upstream {

@@ -17,9 +17,9 @@ var sayings = []struct {
 }{
 	{regexp.MustCompile(`^yaml: unmarshal errors:\n\s*`), ""},
 	{regexp.MustCompile(`^yaml: `), ""},
+	{regexp.MustCompile("`\\s*`"), "`nothing`"},
 	{regexp.MustCompile(`field (\S+) not found in type \S+`), "unknown key $1"},
 	{regexp.MustCompile("cannot unmarshal !!\\w+ `(.*)` into time.Duration"), "$1 is not a span of time such as 10m or 24h"},
-	{regexp.MustCompile(`netip.ParsePrefix\("(.*)"\): no '/'`), "$1 is not a range of addresses; for one address write $1/32, or /128 for IPv6"},
 	{regexp.MustCompile("cannot unmarshal !!\\w+ `(.*)` into \\[\\]\\S+"), "$1 stands where a list belongs, such as [$1]"},
 	{regexp.MustCompile("cannot unmarshal !!\\w+ `(.*)` into \\*?bool"), "$1 is neither true nor false"},
 	{regexp.MustCompile("cannot unmarshal !!\\w+ `(.*)` into u?int\\d*"), "$1 is not a whole number"},

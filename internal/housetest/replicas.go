@@ -36,7 +36,7 @@ func onPostgres(t testing.TB, count int) replicas {
 }
 
 // everyHouse is what New starts. With BONAFIDE_HOUSE=postgres every house keeps
-// its data in PostgreSQL, which runs the whole suite on it.
+// its data in PostgreSQL, which runs the whole suite on it; make test does both.
 func everyHouse(t testing.TB) replicas {
 	t.Helper()
 	if os.Getenv("BONAFIDE_HOUSE") == "postgres" {

@@ -1,6 +1,7 @@
 package housetest
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -105,6 +106,30 @@ func TestFAPIOnEachLeg(t *testing.T) {
 			t.Error("no code")
 		}
 	})
+	for _, c := range []struct {
+		ahead int64
+		good  bool
+	}{{10, true}, {61, false}} {
+		t.Run(fmt.Sprintf("POL-09, CAUTH-05, DPOP-01 what was made %d seconds from now is good: %v", c.ahead, c.good), func(t *testing.T) {
+			at := h.Now().Unix() + c.ahead
+			said := func(what string, a Answer) {
+				t.Helper()
+				if a.OK() != c.good && (a.Status == http.StatusCreated) != c.good {
+					t.Errorf("%s: %d %s", what, a.Status, a.Raw)
+				}
+			}
+			for _, claim := range []string{"iat", "nbf"} {
+				form := change(ownForm(), with(k.assert(map[string]any{claim: at})))
+				said("an assertion, "+claim, h.Post("/token", form, h.proof(key, nil)))
+				claims := map[string]any{"iss": k.id, "aud": Issuer, "exp": at + 60, claim: at}
+				for name, v := range h.pushForm("client_id", k.id, "redirect_uri", "https://keyed.test/cb") {
+					claims[name] = v[0]
+				}
+				said("a request object, "+claim, k.post("/par", url.Values{"client_id": {k.id}, "request": {sign(t, k.keys[0], oauth.TypRequestObject, claims)}}))
+			}
+			said("a DPoP proof", k.post("/token", ownForm(), h.proof(key, members{"iat": at})))
+		})
+	}
 	t.Run("POL-09 a push without client authentication leads nowhere", func(t *testing.T) {
 		a := h.Post("/par", h.pushForm("client_id", k.id, "redirect_uri", "https://keyed.test/cb"))
 		if a.Status == http.StatusCreated || !strings.Contains(a.Raw, "invalid_client") {

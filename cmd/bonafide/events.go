@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
@@ -25,9 +28,18 @@ func (a *app) eventsCommand() *cobra.Command {
 			if q.Limit < 0 {
 				return usage(errors.New("--limit is 0 or more"))
 			}
-			q.Type = audit.Type(kind)
+			if q.Type = audit.Type(kind); kind != "" && !slices.Contains(audit.Types, q.Type) {
+				return usage(fmt.Errorf("--type: there are no events of the type %s; the types are %s", kind, joined(audit.Types)))
+			}
+			if err := spellRef(&q.Ref); err != nil {
+				return usage(err)
+			}
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
-				return printEvents(ctx, cmd.OutOrStdout(), s, q)
+				n, err := printEvents(ctx, cmd.OutOrStdout(), s, q)
+				if err == nil && n == 0 && q.Ref != "" {
+					return fmt.Errorf("no event has the reference %s; in a flood of refusals some are counted and not written (--type suppressed)", q.Ref)
+				}
+				return err
 			})
 		},
 	}
@@ -37,6 +49,30 @@ func (a *app) eventsCommand() *cobra.Command {
 	cmd.Flags().Int64Var(&q.After, "after", 0, "only events after this sequence number")
 	cmd.Flags().IntVar(&q.Limit, "limit", 0, "at most so many; 0 is all")
 	return cmd
+}
+
+var refPattern = regexp.MustCompile(`^[0-9A-Z]{4}-[0-9A-Z]{4}$`)
+
+// spellRef writes a reference as it is stored: people read it aloud, and leave the
+// hyphen out.
+func spellRef(ref *string) error {
+	s := strings.ToUpper(strings.TrimSpace(*ref))
+	if len(s) == 8 && !strings.Contains(s, "-") {
+		s = s[:4] + "-" + s[4:]
+	}
+	if s != "" && !refPattern.MatchString(s) {
+		return fmt.Errorf("--ref: %s does not look like 7K2M-44QX", *ref)
+	}
+	*ref = s
+	return nil
+}
+
+func joined(types []audit.Type) string {
+	var out []string
+	for _, t := range types {
+		out = append(out, string(t))
+	}
+	return strings.Join(out, ", ")
 }
 
 func (a *app) eventsVerify() *cobra.Command {
@@ -64,8 +100,8 @@ func (a *app) eventsVerify() *cobra.Command {
 	}
 }
 
-// printEvents writes what q asks for, page by page.
-func printEvents(ctx context.Context, out io.Writer, s *store.Store, q store.EventQuery) error {
+// printEvents writes what q asks for, page by page, and returns how many there were.
+func printEvents(ctx context.Context, out io.Writer, s *store.Store, q store.EventQuery) (n int, err error) {
 	const page = 1000
 	for left := q.Limit; ; left -= page {
 		q.Limit = page
@@ -74,16 +110,17 @@ func printEvents(ctx context.Context, out io.Writer, s *store.Store, q store.Eve
 		}
 		events, err := s.Events(ctx, q)
 		if err != nil {
-			return err
+			return n, err
 		}
 		for _, e := range events {
 			if _, err := out.Write(e.MarshalLine()); err != nil {
-				return err
+				return n, err
 			}
 			q.After = e.Seq
+			n++
 		}
 		if len(events) < page || left == page {
-			return nil
+			return n, nil
 		}
 	}
 }

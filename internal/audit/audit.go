@@ -40,6 +40,14 @@ const (
 	TypeSuppressed    Type = "suppressed"     // events of the type in Code were counted instead of written
 )
 
+// Types are all types of events, in the order in which the documentation tells of
+// them.
+var Types = []Type{
+	TypeFetch, TypeChange, TypeDecision, TypeRefusal, TypeConsent, TypeConsentDenied, TypeCode, TypeDevice, TypeToken, TypeRefresh,
+	TypeReuse, TypeRevocation, TypeLogin, TypeLoginFailed, TypeLogout, TypeLogoutNotice, TypeUser, TypeClient, TypeKey, TypeConfig,
+	TypeRetention, TypeSuppressed,
+}
+
 // Event is one thing that happened. Seq is given by the store and grows with
 // each event. Ref is the reference number shown to the person or program that
 // was told about it; Rule is the requirement row that was enforced and Code the

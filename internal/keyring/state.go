@@ -91,7 +91,7 @@ func unwrap(with [32]byte, row store.SigningKey) (*key, error) {
 	}
 	raw, err := box.Open(nil, nil, row.Wrapped, []byte(row.KID))
 	if err != nil {
-		return nil, fmt.Errorf("signing key %s cannot be unwrapped: the server's secret is not the one it was stored with", row.KID)
+		return nil, fmt.Errorf("signing key %s cannot be unwrapped: key_file holds another key than the one it was stored with", row.KID)
 	}
 	defer clear(raw)
 	p, err := jose.ParsePrivate(raw)

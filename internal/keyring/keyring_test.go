@@ -419,7 +419,7 @@ func TestWrapping(t *testing.T) {
 		other := config(s, c)
 		other.WrapKey = [32]byte{9}
 		_, err := New(t.Context(), other)
-		if err == nil || !strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), jwk.D) {
+		if err == nil || !strings.Contains(err.Error(), "key_file") || strings.Contains(err.Error(), jwk.D) {
 			t.Fatalf("error %v", err)
 		}
 	})

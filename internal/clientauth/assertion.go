@@ -123,6 +123,7 @@ func (a *Authenticator) assertion(ctx context.Context, q *Request) (*Client, err
 		err = nil
 	}
 	if errors.Is(err, store.ErrSpent) {
+		a.memory.giveBack(as.client.ID, as.now)
 		return nil, fail("CAUTH-06", "the assertion was used before")
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/jose"
+	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
 )
@@ -129,6 +130,10 @@ func (a *Authenticator) attested(ctx context.Context, q *Request) (*Client, erro
 	} else {
 		err = a.spendPoP(ctx, at)
 	}
+	if errors.Is(err, store.ErrSpent) {
+		a.instances.giveBack(installation(client, at), at.now)
+		a.memory.giveBack(client.ID, at.now)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -141,10 +146,18 @@ func (a *Authenticator) attested(ctx context.Context, q *Request) (*Client, erro
 // remember counts one more proof that is to be remembered, for the installation and
 // then for its client: one installation does not shut out all the others.
 func (a *Authenticator) remember(c *directory.Client, at *attestation) error {
-	if err := a.instances.take(c.ID+" "+at.key.Thumbprint(), at.now); err != nil {
+	if err := a.instances.take(installation(c, at), at.now); err != nil {
 		return err
 	}
-	return a.memory.take(c.ID, at.now)
+	err := a.memory.take(c.ID, at.now)
+	if err != nil {
+		a.instances.giveBack(installation(c, at), at.now)
+	}
+	return err
+}
+
+func installation(c *directory.Client, at *attestation) string {
+	return c.ID + " " + at.key.Thumbprint()
 }
 
 // readAttestation takes the headers apart (ATT-01). The grammar of a JWT is

@@ -48,7 +48,7 @@ func (a *Authenticator) spendPoP(ctx context.Context, at *attestation) error {
 	until := date(*at.proof.Issued).Add(proofPast + skew)
 	err := a.cfg.Spender.SpendID(ctx, spenderPoP+at.key.Thumbprint(), store.HashOf(at.proof.JTI), until, at.now)
 	if errors.Is(err, store.ErrSpent) {
-		return fail("ATT-05", "the proof of possession was used before")
+		return fail("ATT-05", "the proof of possession was used before: %w", err)
 	}
 	if err != nil {
 		return fmt.Errorf("spend proof of possession: %w", err)

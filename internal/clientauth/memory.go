@@ -63,6 +63,17 @@ func (m *memory) take(client string, now time.Time) error {
 	}
 }
 
+// giveBack counts one less: what was taken was not remembered anew, because it was
+// spent before. Whoever sends what somebody else's client has sent, over and over,
+// uses up nothing of that client's.
+func (m *memory) giveBack(client string, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l := m.clients[sha256.Sum256([]byte(client))]; l != nil {
+		l.AllowN(now, -1)
+	}
+}
+
 // makeRoom forgets, among a few, those who have used nothing lately, or else the
 // one who has used least. The caller holds mu.
 func (m *memory) makeRoom(now time.Time) {

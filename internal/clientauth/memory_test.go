@@ -89,6 +89,50 @@ func TestWhatOneClientHasRemembered(t *testing.T) {
 			t.Fatalf("more than the client may have: %v", err)
 		}
 	})
+	t.Run("attack CA-01, attack CA-07: what is sent again uses up nothing of what its client may have remembered", func(t *testing.T) {
+		h := newAttestHouse(t, Attestation{})
+		h.memory, h.instances = newMemory(rate.Limit(0), 7), newMemory(rate.Limit(0), 3)
+		first := withAssertion(h.sign(t, "", h.assertionClaims(keyed)))
+		h.accepted(t, first, oauth.MethodPrivateKeyJWT)
+		for range 20 {
+			h.refused(t, first, "CAUTH-06")
+		}
+		for range 6 {
+			h.accepted(t, withAssertion(h.sign(t, "", h.assertionClaims(keyed))), oauth.MethodPrivateKeyJWT)
+		}
+		if _, err := h.Authenticate(t.Context(), withAssertion(h.sign(t, "", h.assertionClaims(keyed)))); oauth.AsError(err).Code != oauth.TemporarilyUnavailable {
+			t.Errorf("one too many: %v", err)
+		}
+		both := attempt{attestations: []string{h.attestation(t, nil)}, proofs: []string{h.proof(t, h.instance, nil)}}
+		for name, again := range map[string]attempt{"a proof of possession": h.good(t), "a DPoP proof": both} {
+			if _, _, err := h.send(t, again); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			for range 20 {
+				if _, _, err := h.send(t, again); err == nil || oauth.AsError(err).Code == oauth.TemporarilyUnavailable {
+					t.Fatalf("%s once more: %v", name, err)
+				}
+			}
+		}
+		for i, want := range []bool{true, false} {
+			if _, _, err := h.send(t, h.good(t)); (err == nil) != want {
+				t.Errorf("proof %d more of the installation: %v", i, err)
+			}
+		}
+	})
+	t.Run("attack CA-07: what a client may not have remembered does not count for its installation", func(t *testing.T) {
+		h := newAttestHouse(t, Attestation{})
+		h.memory, h.instances = newMemory(1, 1), newMemory(rate.Limit(0), 2)
+		for i, want := range []bool{true, false, false, false} {
+			if _, _, err := h.send(t, h.good(t)); (err == nil) != want {
+				t.Fatalf("proof %d: %v", i, err)
+			}
+		}
+		h.clock.move(time.Second)
+		if _, _, err := h.send(t, h.good(t)); err != nil {
+			t.Errorf("a second later: %v", err)
+		}
+	})
 	t.Run("attack CA-07: the counts themselves are bounded, and the greedy are not forgotten first", func(t *testing.T) {
 		m, now := newMemory(1, 100), time.Now()
 		for range 100 {

@@ -165,7 +165,7 @@ func (a *Authenticator) spendProof(ctx context.Context, p *jose.Proof) error {
 		err = nil
 	}
 	if errors.Is(err, store.ErrSpent) {
-		return oauth.Refuse(oauth.InvalidDPoPProof, "%sits jti was used before", hintProof).Under("DPOP-01")
+		return oauth.Refuse(oauth.InvalidDPoPProof, "%sits jti was used before", hintProof).Under("DPOP-01").Because(err)
 	}
 	if err != nil {
 		return fmt.Errorf("spend proof: %w", err)

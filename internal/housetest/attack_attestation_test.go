@@ -262,8 +262,14 @@ func TestAttestersOfTheOperator(t *testing.T) {
 	})
 }
 
-func TestCertificatesOfClients(t *testing.T) {
-	t.Parallel()
+// certificate is a self-signed one: as a proxy hands it on, and its key as a key set.
+type certificate struct {
+	header string
+	keys   members
+}
+
+func selfSigned(t testing.TB) certificate {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -277,8 +283,16 @@ func TestCertificatesOfClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	b64 := base64.RawURLEncoding.EncodeToString
-	keys := members{"keys": []members{{"kty": "EC", "crv": "P-256", "x": b64(point[1:33]), "y": b64(point[33:])}}}
-	shown := header("Client-Cert", ":"+base64.StdEncoding.EncodeToString(der)+":")
+	return certificate{
+		":" + base64.StdEncoding.EncodeToString(der) + ":",
+		members{"keys": []members{{"kty": "EC", "crv": "P-256", "x": b64(point[1:33]), "y": b64(point[33:])}}},
+	}
+}
+
+func TestCertificatesOfClients(t *testing.T) {
+	t.Parallel()
+	cert := selfSigned(t)
+	keys, shown := cert.keys, header("Client-Cert", cert.header)
 	client := func(h *House) (string, func() url.Values) {
 		id := h.Net.Host("tls.test").ServeClient("/c.json", members{
 			"token_endpoint_auth_method": oauth.MethodSelfSignedTLS, "jwks": keys, "tls_client_certificate_bound_access_tokens": true,

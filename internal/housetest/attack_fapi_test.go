@@ -2,6 +2,7 @@ package housetest
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -14,9 +15,9 @@ import (
 
 // banks is a house in which a rule holds the keyed client to FAPI 2.0 and names it
 // for every grant.
-func banks(t testing.TB) *House {
+func banks(t testing.TB, changes ...string) *House {
 	t.Helper()
-	return New(t, "policy: {default: allow}", `
+	return New(t, append([]string{"policy: {default: allow}", `
 policy:
   default: allow
   rules:
@@ -24,10 +25,10 @@ policy:
       client: https://keyed.test/c.json
       action: allow
       fapi: true
-      grants: [authorization_code, refresh_token, client_credentials, "`+oauth.GrantJWTBearer+`", "`+oauth.GrantTokenExchange+`", "`+oauth.GrantDeviceCode+`"]
+      grants: [authorization_code, refresh_token, client_credentials, "` + oauth.GrantJWTBearer + `", "` + oauth.GrantTokenExchange + `", "` + oauth.GrantDeviceCode + `"]
 id_jag: {issuers: [{issuer: "https://idp.test", jwks_uri: "https://idp.test/jwks.json", link: create}]}
 token_exchange: {rules: [{client: "https://keyed.test/c.json", from: "https://mcp.test/mcp", to: ["https://mcp.test/mcp"]}]}
-`)
+`}, changes...)...)
 }
 
 // TestFAPIOnEachLeg sends one good request to each endpoint and each grant, and
@@ -134,6 +135,75 @@ func TestFAPIOnEachLeg(t *testing.T) {
 		a := h.Post("/par", h.pushForm("client_id", k.id, "redirect_uri", "https://keyed.test/cb"))
 		if a.Status == http.StatusCreated || !strings.Contains(a.Raw, "invalid_client") {
 			t.Errorf("%d %s", a.Status, a.Raw)
+		}
+	})
+}
+
+// TestOneBindingIsEnough is about clients under FAPI 2.0 that show a certificate
+// and a DPoP proof. A resource that does not see certificates could not use a token
+// that is bound to both, and nobody has asked for that.
+func TestOneBindingIsEnough(t *testing.T) {
+	t.Parallel()
+	const proxied = "trusted_proxies: [127.0.0.0/8, \"::1/128\"]\nmtls: {client_certificate_header: Client-Cert}"
+	h := banks(t, "", proxied)
+	grants := []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken, oauth.GrantClientCredentials}
+	k, key, shown := h.keyed(members{"grant_types": grants}, jose.ES256), newKey(t, jose.ES256), header("Client-Cert", selfSigned(t).header)
+	cnf := func(t *testing.T, h *House, a Answer) string {
+		t.Helper()
+		if !a.OK() {
+			t.Fatal(a.Status, a.Raw)
+		}
+		_, claims := h.claims(a.Str("access_token"))
+		bound, _ := claims["cnf"].(map[string]any)
+		return strings.Join(slices.Sorted(maps.Keys(bound)), " ")
+	}
+	for name, c := range map[string]struct {
+		edit func(*http.Request)
+		want string
+	}{
+		"a certificate": {shown, "x5t#S256"},
+		"a proof":       {h.proof(key, nil), "jkt"},
+		"both":          {together(shown, h.proof(key, nil)), "jkt"},
+	} {
+		t.Run("POL-09, DPOP-07, DPOP-02 a token for "+name, func(t *testing.T) {
+			if got := cnf(t, k.h, k.post("/token", ownForm(), c.edit)); got != c.want {
+				t.Errorf("bound to %s", got)
+			}
+		})
+	}
+	john := h.john()
+	begin := func(edits ...func(*http.Request)) Answer {
+		code := john.Code(pushed(k.id, k.push().uri(t)))
+		a := k.post("/token", CodeForm(code, "client_id", k.id, "redirect_uri", "https://keyed.test/cb"), together(edits...))
+		if !a.OK() {
+			t.Fatal(a.Status, a.Raw)
+		}
+		return a
+	}
+	refresh := func(a Answer, edits ...func(*http.Request)) Answer {
+		return k.post("/token", RefreshForm(a.Str("refresh_token"), "client_id", k.id), together(edits...))
+	}
+	t.Run("POL-09, DPOP-07 a grant that began with a proof needs no certificate, although there was one", func(t *testing.T) {
+		a := begin(shown, h.proof(key, nil))
+		if got := cnf(t, h, refresh(a, h.proof(key, nil))); got != "jkt" {
+			t.Errorf("bound to %s", got)
+		}
+	})
+	t.Run("POL-09, DPOP-07 one that began with a certificate needs one, and may come with a proof too", func(t *testing.T) {
+		a := begin(shown)
+		refresh(a, h.proof(key, nil)).check(t, 400, oauth.InvalidGrant)
+		if got := cnf(t, h, refresh(a, shown)); got != "x5t#S256" {
+			t.Errorf("bound to %s", got)
+		}
+		if got := cnf(t, h, refresh(a, shown, h.proof(key, nil))); got != "jkt" {
+			t.Errorf("bound to %s", got)
+		}
+	})
+	t.Run("DPOP-07, DOC-30 a document that asks for its certificate has it, beside a proof too", func(t *testing.T) {
+		h := banks(t, "", proxied)
+		k := h.keyed(members{"grant_types": grants, "tls_client_certificate_bound_access_tokens": true}, jose.ES256)
+		if got := cnf(t, k.h, k.post("/token", ownForm(), together(shown, h.proof(key, nil)))); got != "jkt x5t#S256" {
+			t.Errorf("bound to %s", got)
 		}
 	})
 }

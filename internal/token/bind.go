@@ -55,6 +55,16 @@ func (is *issue) ties() (jkt, instance string) {
 	return jkt, instance
 }
 
+// certificate is the thumbprint of the certificate that tokens are bound to, or "".
+// Where only the policy demands that they be bound, the key of a proof is enough: a
+// resource that does not see certificates could not use a token that has both.
+func (is *issue) certificate() string {
+	if c := is.client; is.jkt != "" && (c.Doc == nil || !c.Doc.MTLSBound) {
+		return ""
+	}
+	return is.client.CertThumbprint
+}
+
 // tokenType is how the access token is presented. A token that is bound to a
 // certificate is a bearer token in this respect (RFC 8705 section 3).
 func tokenType(jkt string) string {

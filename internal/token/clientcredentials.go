@@ -66,7 +66,7 @@ func (is *issue) open(kind, resource string, scopes oauth.Scopes) {
 	is.grant = store.Grant{
 		ID: store.NewID(is.now), Kind: kind, ClientID: c.ID, Resource: resource, Scopes: scopes, SecurityDigest: c.SecurityDigest,
 		AuthMethods: c.AuthMethods, AuthMethod: c.Method, KeyThumbprint: c.KeyThumbprint,
-		JKT: is.jkt, InstanceJKT: c.InstanceJKT, CertThumbprint: c.CertThumbprint,
+		JKT: is.jkt, InstanceJKT: c.InstanceJKT, CertThumbprint: is.certificate(),
 	}
 	is.request.scopes = nil
 }

@@ -94,7 +94,7 @@ func (h *Handler) redemption(is *issue, code store.Hash) store.Redemption {
 	c := is.client
 	r := store.Redemption{
 		Hash: code, Method: c.Method, KeyThumbprint: c.KeyThumbprint,
-		JKT: is.jkt, InstanceJKT: c.InstanceJKT, CertThumbprint: c.CertThumbprint,
+		JKT: is.jkt, InstanceJKT: c.InstanceJKT, CertThumbprint: is.certificate(),
 	}
 	if is.noRefresh != "" {
 		return r

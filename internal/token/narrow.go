@@ -134,7 +134,7 @@ func (h *Handler) mint(_ context.Context, is *issue) error {
 	t := keyring.AccessToken{
 		Subject: g.UserID, ClientID: g.ClientID, Audience: g.Resource, GrantID: g.ID, JTI: is.jti, Origins: is.origins,
 		Scopes: is.scopes, Issued: is.now, Expires: expires, AuthTime: g.AuthTime, ACR: g.ACR, AMR: g.AMR,
-		CnfJKT: is.jkt, CnfX5T: is.client.CertThumbprint, Actor: g.Actor, Details: is.details,
+		CnfJKT: is.jkt, CnfX5T: is.certificate(), Actor: g.Actor, Details: is.details,
 	}
 	if g.UserID == "" { // nobody's subject is a client_id: accounts have identifiers of our own (TOK-18)
 		t.Subject, t.ClientOnly = g.ClientID, true

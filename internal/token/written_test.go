@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bonafide-id/bonafide/cimd"
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/clientauth"
 	"github.com/bonafide-id/bonafide/internal/directory"
@@ -161,7 +162,7 @@ func TestWhatARedemptionSays(t *testing.T) {
 	h := newHouse(t)
 	now := h.clock.now()
 	is := &issue{now: now, jkt: "key", grant: store.Grant{ID: "grant"}, client: &clientauth.Client{
-		Client: &directory.Client{ID: keyed}, Method: oauth.MethodAttestation, KeyThumbprint: "thumb", InstanceJKT: "instance", CertThumbprint: "cert",
+		Client: &directory.Client{ID: keyed, Doc: &cimd.Document{MTLSBound: true}}, Method: oauth.MethodAttestation, KeyThumbprint: "thumb", InstanceJKT: "instance", CertThumbprint: "cert",
 	}}
 	t.Run("DOC-18, DPOP-02, ATT-08, DPOP-07, TOK-14 everything that the client proved, and how long the family lives", func(t *testing.T) {
 		got := h.redemption(is, store.HashOf("code"))

@@ -58,6 +58,17 @@ func TestABrowserComesAndGoes(t *testing.T) {
 				t.Fatalf("CONS-14 %s", page)
 			}
 			look("connections")
+			t.Run("CONS-14 a long host breaks between its labels and not inside one", func(t *testing.T) {
+				got, err := chromedp.Run(s.ctx, chromedp.Evaluate[string](`(() => {
+					const range = document.createRange();
+					const lines = e => { range.selectNodeContents(e); return new Set([...range.getClientRects()].map(r => r.top)).size; };
+					const broken = [...document.querySelectorAll(".app span")].filter(e => lines(e) > 1).map(e => e.innerText);
+					return broken.join(" ") + [...document.querySelectorAll(".app")].map(e => e.innerText).join(" ");
+				})()`))
+				if err != nil || got != "a-rather-long-name-of-a-host.with-many-labels.other.test good.test" {
+					t.Errorf("%q, %v", got, err)
+				}
+			})
 			s.click(`.apps form button`)
 			look("connections after one ended")
 			s.do(chromedp.Click(chromedp.CSS(`details.fold summary`)))

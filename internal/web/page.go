@@ -90,7 +90,7 @@ func (e *Edge) failPage(w http.ResponseWriter, r *http.Request, refusal *Refusal
 }
 
 // functions are what templates may call.
-var functions = template.FuncMap{"host": SplitURL, "cut": cutLeft}
+var functions = template.FuncMap{"host": SplitURL, "cut": cutLeft, "labels": labels}
 
 // ShownURL is a URL taken apart for display: the scheme, the host with its port,
 // and the rest. A part that was cut begins or ends with an ellipsis. What is not
@@ -133,6 +133,10 @@ func visible(s string) string {
 	}
 	return b.String()
 }
+
+// labels returns the parts of a host, each with the dot behind it, for lines that
+// break between them.
+func labels(host string) []string { return strings.SplitAfter(host, ".") }
 
 func cutLeft(s string, n int) string {
 	if len(s) <= n {

@@ -326,6 +326,26 @@ func TestSessionEnds(t *testing.T) {
 				b.current()
 			}
 		}, false},
+		{"AUTHZ-23, OIDC-11, attack FA-11: a session that a clock years ahead began is none once the clock is put back", func(h *house, b *browser) {
+			h.clock.pass(5 * 365 * 24 * time.Hour)
+			b.try("/login", "john", password)
+			h.clock.pass(-5 * 365 * 24 * time.Hour)
+		}, false},
+		{"attack FA-11: a session that was used meanwhile goes on", func(h *house, b *browser) {
+			h.clock.pass(6 * time.Hour)
+			b.current()
+			h.clock.pass(-6 * time.Hour)
+			b.current()
+			h.clock.pass(11 * time.Hour)
+		}, true},
+		{"OIDC-11, attack FA-11: and is idle from then on", func(h *house, b *browser) {
+			h.clock.pass(6 * time.Hour)
+			b.current()
+			h.clock.pass(-6 * time.Hour)
+			b.current()
+			h.clock.pass(12 * time.Hour)
+		}, false},
+		{"FA-12 a replica whose clock is a little late knows the session", func(h *house, b *browser) { h.clock.pass(-90 * time.Second) }, true},
 		{"CN-19 the session of a disabled user is dead", func(h *house, b *browser) {
 			if err := h.store.DisableUser(h.Context(), h.user.ID, h.clock.now); err != nil {
 				h.Fatal(err)

@@ -16,7 +16,9 @@ const sessionCookie = "session"
 
 // Current returns the person who is signed in at this browser, or nil and no
 // error when nobody is: no cookie, more than one (CN-13), a session that ended
-// or was idle for too long, an account that was disabled (CN-19). An error is a
+// or was idle for too long, an account that was disabled (CN-19). A session that
+// begins in the future was begun by a clock that has been put back since: it would
+// be fresh for as long as the clock was ahead (AUTHZ-23, FA-11). An error is a
 // failure of the store.
 func (l *Login) Current(r *http.Request) (*User, error) {
 	token := l.cfg.Edge.Cookie(r, sessionCookie)
@@ -31,10 +33,10 @@ func (l *Login) Current(r *http.Request) (*User, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find session: %w", err)
 	}
-	if user.Disabled || !now.Before(l.ends(session.Created, session.LastSeen)) {
+	if user.Disabled || !now.Before(l.ends(session.Created, session.LastSeen)) || session.Created.Sub(now) > store.ClockMargin {
 		return nil, nil
 	}
-	if now.Sub(session.LastSeen) >= l.touched {
+	if since := now.Sub(session.LastSeen); since >= l.touched || since < -store.ClockMargin {
 		session.LastSeen, session.Expires = now, l.ends(session.Created, now)
 		err := l.cfg.Store.SeeSession(r.Context(), session.Hash, session.LastSeen, session.Expires)
 		if errors.Is(err, store.ErrNotFound) { // it ended a moment ago

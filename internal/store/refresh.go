@@ -57,7 +57,7 @@ func (s *Store) FindRefresh(ctx context.Context, ref RefreshRef, now time.Time) 
 // back: the earlier of the old and the new one counts. Whenever RotateRefresh
 // fails, the old token is as it was (RF-09).
 func (s *Store) RotateRefresh(ctx context.Context, r Rotation, now time.Time) error {
-	if r.Old.Hash == r.New.Hash {
+	if !r.Keep && r.Old.Hash == r.New.Hash {
 		return errors.New("rotate refresh token: the successor is a new token")
 	}
 	events, err := entries(now, r.Events...)
@@ -67,7 +67,10 @@ func (s *Store) RotateRefresh(ctx context.Context, r Rotation, now time.Time) er
 	absolute := orNever(r.New.Absolute)
 	expires := min(orNever(r.New.Expires), absolute)
 	query, args := rotate, []any{r.Old.GrantID, r.Old.Generation, r.Old.Hash, micros(now), r.New.Hash, r.New.Family, expires, absolute, r.Grace}
-	if r.JKT != "" || r.InstanceJKT != "" {
+	switch {
+	case r.Keep:
+		query, args = keepHead, args[:4]
+	case r.JKT != "" || r.InstanceJKT != "":
 		query, args = rotateAndTie, append(args, r.JKT, r.InstanceJKT)
 	}
 	return wrap("rotate refresh token", s.write(ctx, func(t *tx) error {
@@ -89,6 +92,10 @@ const rotate = rotated + ofTheHead
 // rotateAndTie is rotate that ties the grant to keys where it has none.
 const rotateAndTie = rotated + `, jkt = CASE WHEN g.jkt = '' THEN $10 ELSE g.jkt END,
 	instance_jkt = CASE WHEN g.instance_jkt = '' THEN $11 ELSE g.instance_jkt END` + ofTheHead
+
+// keepHead notes that the head was used and lets it live as long as its family.
+// The token before it is no lost answer any more.
+const keepHead = `UPDATE grants AS g SET last_used_at = $4, head_grace = NULL, head_expires_at = g.absolute_at` + ofTheHead
 
 const (
 	rotated = `UPDATE grants AS g SET head = g.head + 1, head_hash = $5, family_hash = $6, last_used_at = $4,

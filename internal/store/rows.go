@@ -193,6 +193,11 @@ type Rotation struct {
 
 	// JKT and InstanceJKT tie the grant to keys, each only where it has none yet.
 	JKT, InstanceJKT string
+
+	// Keep leaves the token the newest one, good until its family ends: only its
+	// use is noted, and what came before it is reuse from now on. New, Grace and the
+	// keys are not used.
+	Keep bool
 }
 
 // SigningKey is one of our own keys. Wrapped is the private part, encrypted by

@@ -1,7 +1,9 @@
 package token
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
 	"github.com/bonafide-id/bonafide/internal/clientauth"
@@ -208,9 +210,57 @@ func TestFAPI(t *testing.T) {
 		if e := events[len(events)-1]; e.Grant != c.grantID || e.Data["rotated"] != "no" {
 			t.Errorf("event %+v", e)
 		}
+		if g, err := h.store.GrantActive(t.Context(), c.grantID); err != nil || !g.LastUsed.Equal(h.clock.now().Truncate(time.Microsecond)) {
+			t.Errorf("CONS-14 last used at %v, now it is %v; %v", g.LastUsed, h.clock.now(), err)
+		}
 		if err := h.store.RevokeGrant(t.Context(), c.grantID, "test", h.clock.now()); err != nil {
 			t.Fatal(err)
 		}
 		h.refused(t, oauth.InvalidGrant, h.assert(t, keyed, refreshForm(keyed, token)), "DPoP", h.proof(t, k))
 	})
+	t.Run("POL-09, TOK-11 a grant that began before the rule goes on so, and a token from before is reuse", func(t *testing.T) {
+		h.people.rules(t)
+		c := h.consent(t, keyed)
+		refresh := func(token string) string {
+			t.Helper()
+			return h.ok(t, h.assert(t, keyed, refreshForm(keyed, token)), "DPoP", h.proof(t, k)).get("refresh_token")
+		}
+		first := h.ok(t, h.assert(t, keyed, c.form()), "DPoP", h.proof(t, k)).get("refresh_token")
+		second := refresh(first)
+		h.people.rules(t, policy.Rule{Client: keyed, Action: policy.Allow, FAPI: true})
+		for range 3 {
+			if refresh(second) != second {
+				t.Fatal("another refresh token")
+			}
+			h.clock.move(h.cfg.Idle - 1)
+		}
+		refresh(second)
+		h.refused(t, oauth.InvalidGrant, h.assert(t, keyed, refreshForm(keyed, first)), "DPoP", h.proof(t, k))
+		if h.active(t, c.grantID) {
+			t.Error("a token whose successor was used ended nothing")
+		}
+	})
+	t.Run("POL-09, TOK-16 who ends the connection at this moment is first", func(t *testing.T) {
+		c := h.consent(t, keyed)
+		token := h.ok(t, h.assert(t, keyed, c.form()), "DPoP", h.proof(t, k)).get("refresh_token")
+		h.cfg.Grants = &ending{Grants: h.store, end: func() {
+			if err := h.store.RevokeGrant(t.Context(), c.grantID, "test", h.clock.now()); err != nil {
+				t.Error(err)
+			}
+		}}
+		defer func() { h.cfg.Grants = h.store }()
+		h.refused(t, oauth.InvalidGrant, h.assert(t, keyed, refreshForm(keyed, token)), "DPoP", h.proof(t, k))
+	})
+}
+
+// ending is a store in which somebody ends the grant right after a refresh token
+// was found.
+type ending struct {
+	Grants
+	end func()
+}
+
+func (e *ending) FindRefresh(ctx context.Context, ref store.RefreshRef, now time.Time) (store.Refresh, store.Grant, error) {
+	defer e.end()
+	return e.Grants.FindRefresh(ctx, ref, now)
 }

@@ -106,10 +106,15 @@ func (h *Handler) rotate(ctx context.Context, is *issue) error {
 // and a lost answer must not cost the connection (section 5.3.2.1; POL-09).
 func (h *Handler) keep(ctx context.Context, is *issue) error {
 	e := is.event(ctx, audit.TypeRefresh, map[string]string{"jti": is.jti, "scope": is.answer.Scope, "method": is.client.Method, "rotated": "no"})
-	if err := h.cfg.Audit.Record(ctx, e); err != nil {
-		return fmt.Errorf("record refresh: %w", err)
+	err := h.cfg.Grants.RotateRefresh(ctx, store.Rotation{Old: is.refresh.RefreshRef, Keep: true, Events: []audit.Event{e}}, is.now)
+	if errors.Is(err, store.ErrSpent) { // the rule is younger than a request beside this one
+		return h.lost(ctx, is)
+	}
+	if err != nil {
+		return gone(err, "TOK-16", hintRefresh)
 	}
 	is.answer.RefreshToken = is.refreshToken
+	h.cfg.Audit.Observe(e)
 	return nil
 }
 

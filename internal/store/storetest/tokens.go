@@ -65,6 +65,30 @@ var tokenChecks = []Check{
 		active, aerr := h.GrantActive(ctx, a.Grant.ID)
 		return errors.Join(err, ferr, aerr, same("successor used", spent.SuccessorUsed, true), same("last used", active.LastUsed, now))
 	}},
+	{"POL-09 a refresh token that is kept stays the newest, and what came before it is reuse", func(ctx context.Context, h *House) error {
+		a, err := h.family(ctx)
+		if err != nil {
+			return err
+		}
+		err = h.RotateRefresh(ctx, rotation(a, 1), Noon)
+		keep := store.Rotation{Old: refreshOf(a, 2), Keep: true}
+		for i := range 6 {
+			now := Noon.Add(time.Duration(i) * 10 * 24 * time.Hour)
+			kept, g, ferr := h.FindRefresh(ctx, refreshOf(a, 2), now)
+			err = errors.Join(err, ferr, same("used", kept.Used, false), h.RotateRefresh(ctx, keep, now))
+			g, gerr := h.GrantActive(ctx, a.Grant.ID)
+			err = errors.Join(err, gerr, same("last used", g.LastUsed, now))
+		}
+		now, absolute := Noon.Add(50*24*time.Hour), Noon.Add(90*24*time.Hour)
+		before, _, ferr := h.FindRefresh(ctx, refreshOf(a, 1), now)
+		kept, _, kerr := h.FindRefresh(ctx, refreshOf(a, 2), now)
+		err = errors.Join(err, ferr, kerr, same("used", before.Used, true), same("grace", len(before.Grace), 0), same("end", []time.Time{kept.Expires, kept.Absolute}, []time.Time{absolute, absolute}),
+			is("keep what was used", h.RotateRefresh(ctx, store.Rotation{Old: refreshOf(a, 1), Keep: true}, now), store.ErrSpent),
+			is("keep a stranger", h.RotateRefresh(ctx, store.Rotation{Old: rival(a, 2, 1), Keep: true}, now), store.ErrNotFound),
+			is("keep at the end", h.RotateRefresh(ctx, keep, absolute), store.ErrExpired),
+			h.RevokeGrant(ctx, a.Grant.ID, "test", now))
+		return errors.Join(err, is("keep what has ended", h.RotateRefresh(ctx, keep, now), store.ErrEnded))
+	}},
 	{"TOK-14 a refresh token ends when idle, and its family at a fixed time", func(ctx context.Context, h *House) error {
 		a, err := h.family(ctx)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -24,14 +25,12 @@ func (a *app) clientCheck() *cobra.Command {
 		Long: "Fetches the document under the configuration's own rules and prints what the server\n" +
 			"makes of it: what the client may use, how long the document is kept, each warning\n" +
 			"with its rule, and what the policy says. With --file the document is read from a\n" +
-			"file instead, and every defect is listed. Exits 1 if the client would be refused.",
+			"file instead, and every defect is listed. Exits 1 if the client would be refused.\n\n" +
+			"Where there is no bonafide.yaml and no -c, as on the machine of who makes a client,\n" +
+			"it goes by the server's defaults and says nothing of a policy.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, rc, err := a.resolver()
-			if err != nil {
-				return err
-			}
-			set, err := cfg.PolicySet()
+			cfg, rc, err := a.resolverOrDefault(cmd)
 			if err != nil {
 				return err
 			}
@@ -45,6 +44,14 @@ func (a *app) clientCheck() *cobra.Command {
 			} else {
 				err = fetchAndTell(cmd, id, rc)
 			}
+			if err != nil {
+				return err
+			}
+			if cfg == nil {
+				fmt.Fprintf(out, "policy     (there is no %s here: these are the defaults of a server)\n", a.config)
+				return nil
+			}
+			set, err := cfg.PolicySet()
 			if err != nil {
 				return err
 			}
@@ -69,6 +76,20 @@ func (a *app) resolver() (*server.Config, cimd.Config, error) {
 	}
 	rc, err := cfg.Resolver()
 	return cfg, rc, err
+}
+
+// resolverOrDefault is resolver for people without a server: where no configuration
+// was named and none is here, the first result is nil and the second what servers
+// have by default.
+func (a *app) resolverOrDefault(cmd *cobra.Command) (*server.Config, cimd.Config, error) {
+	cfg, rc, err := a.resolver()
+	if !errors.Is(err, fs.ErrNotExist) || cfg != nil || cmd.Flags().Changed("config") {
+		return cfg, rc, err
+	}
+	plain := server.Defaults()
+	plain.Dev = a.dev
+	rc, err = plain.Resolver()
+	return nil, rc, err
 }
 
 func fetchAndTell(cmd *cobra.Command, id cimd.ID, rc cimd.Config) error {
@@ -112,7 +133,11 @@ func lintFile(out io.Writer, id cimd.ID, file string, rc cimd.Config) error {
 		return err
 	}
 	doc, findings := cimd.Lint(id, body, rc.Profile, rc.Supported)
-	if doc != nil {
+	tooLarge := int64(len(body)) > rc.Limits.DocumentBytes
+	if tooLarge {
+		finding(out, "error", "FETCH-09", "", fmt.Sprintf("the document has %d bytes; the server reads %d", len(body), rc.Limits.DocumentBytes))
+	}
+	if doc != nil && !tooLarge {
 		tell(out, doc)
 		return nil
 	}

@@ -53,9 +53,11 @@ func TestFromRequestToCode(t *testing.T) {
 	b := p.browser()
 	b.site = "cross-site"
 	sentToSignIn(t, b.authorize(asks(goodID, "nonce", "n1", "login_hint", "john", "state", "a b&c=\r\n<é>")))
-	if got := p.login.last; got.AppHost != "good.example.com" || got.Username != "john" || got.RedirectHost != "https://good.example.com/cb" || got.Reason != login.ReasonNone {
-		t.Errorf("the sign-in page is told %+v", got)
-	}
+	t.Run("AUTHZ-23 the sign-in page is told who asks, and login_hint", func(t *testing.T) {
+		if got := p.login.last; got.AppHost != "good.example.com" || got.Username != "john" || got.RedirectHost != "https://good.example.com/cb" || got.Reason != login.ReasonNone {
+			t.Errorf("the sign-in page is told %+v", got)
+		}
+	})
 	t.Run("nothing is kept before the sign-in", func(t *testing.T) {
 		if got := p.seen.types(); len(got) > 0 {
 			t.Errorf("events %v", got)

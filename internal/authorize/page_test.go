@@ -326,7 +326,7 @@ func TestWhatThePageSays(t *testing.T) {
 			t.Errorf("CSP %q", csp)
 		}
 	})
-	t.Run("the name follows ui_locales", func(t *testing.T) {
+	t.Run("AUTHZ-23 the name follows ui_locales", func(t *testing.T) {
 		names := func(d *cimd.Document) { d.Names = map[string]string{"de": "Gute App", "fr": "Bonne App"} }
 		for locales, want := range map[string]string{"de-CH en": "Gute App", "ja fr": "Bonne App", "ja": "Good App", "": "Good App"} {
 			if page := see(t, goodID, names, "ui_locales", locales); !strings.Contains(page.body, want) {

@@ -245,4 +245,18 @@ func TestRegistrationUnderThePolicy(t *testing.T) {
 		h.tell(http.MethodPost, "/register", "", changed(theirs, members{"token_endpoint_auth_method": "client_secret_basic"})).check(t, 400, "invalid_redirect_uri")
 		h.registers(members{"token_endpoint_auth_method": "client_secret_basic", "redirect_uris": []string{Redirect}})
 	})
+	t.Run("POL-09, DCR-02 what FAPI 2.0 would refuse later is refused at once", func(t *testing.T) {
+		h := New(t, "", openly, "policy: {default: allow}", "policy: {default: allow, rules: [{dynamic: true, action: allow, fapi: true}]}")
+		good := changed(theirs, members{"token_endpoint_auth_method": "private_key_jwt", "jwks": keySet(t, newKey(t, jose.ES256)), "redirect_uris": []string{Redirect}})
+		for code, spoiled := range map[string]members{
+			"invalid_redirect_uri":    {"redirect_uris": []string{Redirect, "http://127.0.0.1/"}},
+			"invalid_client_metadata": {"token_endpoint_auth_signing_alg": "RS256"},
+		} {
+			h.tell(http.MethodPost, "/register", "", changed(good, spoiled)).check(t, 400, oauth.Code(code))
+		}
+		h.tell(http.MethodPost, "/register", "", changed(good, members{"token_endpoint_auth_method": "client_secret_basic", "jwks": nil})).check(t, 400, "invalid_client_metadata")
+		if a := h.tell(http.MethodPost, "/register", "", good); a.Status != http.StatusCreated {
+			t.Errorf("%d %s", a.Status, a.Raw)
+		}
+	})
 }

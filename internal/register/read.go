@@ -229,7 +229,7 @@ func (r *reading) documented(dec policy.Decision) {
 		r.m.RedirectURIs, r.m.GrantTypes, r.m.ResponseTypes = doc.RedirectURIs, doc.GrantTypes, doc.ResponseTypes
 		r.m.JWKS, r.m.Scope = doc.JWKS, doc.Scope
 	}
-	if loopback := dec.Loopback; loopback != nil && !*loopback && slices.ContainsFunc(r.m.RedirectURIs, oauth.LoopbackRedirect) {
+	if loopback := dec.Loopback; (dec.FAPI || loopback != nil && !*loopback) && slices.ContainsFunc(r.m.RedirectURIs, oauth.LoopbackRedirect) {
 		r.fail(invalidRedirect, "POL-03", "the policy of this server excludes redirects to the person's own computer")
 	}
 }

@@ -88,20 +88,37 @@ const liveSessions = `(SELECT s.sid FROM sessions s WHERE s.user_id = $1 AND s.e
 // can have any number of either: however many there are, they take the writer as
 // many statements.
 func (t *tx) endGrantsIn(userID, reason string, now time.Time) (grants []Grant, err error) {
-	type holder struct{ sid, client string }
-	told := map[holder]bool{}
+	var told holders
 	err = t.list(func(scan func(...any) error) error {
 		var g grantRow
 		err := scan(g.columns()...)
-		if whose := (holder{g.SID, g.ClientID}); !told[whose] {
-			told[whose], grants = true, append(grants, g.Grant)
-		}
+		told.add(g.Grant)
 		return err
 	}, `SELECT `+grantColumns+` FROM grants g WHERE g.sid IN `+liveSessions+` AND g.sid <> '' AND g.ended_at IS NULL`, userID, micros(now))
-	if err != nil || len(grants) == 0 {
+	if err != nil || len(told.grants) == 0 {
 		return nil, err
 	}
 	_, err = t.exec(`UPDATE grants SET ended_at = $2, end_reason = $3 WHERE sid IN `+liveSessions+` AND sid <> '' AND ended_at IS NULL
 		AND replace(' ' || scopes || ' ', ' `+oauth.ScopeOfflineAccess+` ', '') = ' ' || scopes || ' '`, userID, micros(now), reason)
-	return grants, err
+	return told.grants, err
+}
+
+// holders collects one grant of each client in each session, the first that comes:
+// who has come over and over is told once, and takes no room.
+type holders struct {
+	seen   map[holder]bool
+	grants []Grant
+}
+
+type holder struct{ sid, client string }
+
+func (h *holders) add(g Grant) {
+	who := holder{g.SID, g.ClientID}
+	if h.seen[who] {
+		return
+	}
+	if h.seen == nil {
+		h.seen = map[holder]bool{}
+	}
+	h.seen[who], h.grants = true, append(h.grants, g)
 }

@@ -161,20 +161,21 @@ func (t *tx) noOther(id Identity) error {
 	return absent(err)
 }
 
-// SessionGrants returns the grants that were given in a session and have not
-// ended, oldest first, 1000 at most. sid is the name that clients know.
+// SessionGrants returns of each client the oldest grant that was given in a session
+// and has not ended, oldest first: who has to be told when the session ends. sid is
+// the name that clients know.
 func (s *Store) SessionGrants(ctx context.Context, sid string) ([]Grant, error) {
 	if sid == "" {
 		return nil, nil
 	}
-	var out []Grant
+	var told holders
 	err := s.list(ctx, func(scan func(...any) error) error {
 		var g grantRow
 		err := scan(g.columns()...)
-		out = append(out, g.Grant)
+		told.add(g.Grant)
 		return err
-	}, `SELECT `+grantColumns+` FROM grants g WHERE g.sid = $1 AND g.sid <> '' AND g.ended_at IS NULL ORDER BY g.id LIMIT 1000`, sid)
-	return out, wrap("list grants of a session", err)
+	}, `SELECT `+grantColumns+` FROM grants g WHERE g.sid = $1 AND g.sid <> '' AND g.ended_at IS NULL ORDER BY g.id`, sid)
+	return told.grants, wrap("list grants of a session", err)
 }
 
 // EndSessionsOf ends all sessions of an account and returns the names by which

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
@@ -77,6 +78,27 @@ var farewellChecks = []Check{
 			err = errors.Join(err, is(id, ended, store.ErrEnded), same("why", g.EndReason, "signed out at the provider"))
 		}
 		return err
+	}},
+	{"OIDC-09 a client that came to a session over and over hides nobody else there", func(ctx context.Context, h *House) error {
+		answers := make([]store.Answer, 1001)
+		for i := range answers {
+			answers[i] = h.answer()
+		}
+		last := fetched(h.answer(), "https://fetched.example/client.json")
+		last.Grant.ID = store.NewID(Noon.Add(time.Hour))
+		var wg sync.WaitGroup
+		errs := make([]error, len(answers))
+		for i, a := range answers {
+			wg.Go(func() { errs[i] = h.AnswerConsent(ctx, a, Noon) })
+		}
+		wg.Wait()
+		err := errors.Join(append(errs, h.AnswerConsent(ctx, last, Noon))...)
+		of, gerr := h.SessionGrants(ctx, "sid of user-1")
+		var clients []string
+		for _, g := range of {
+			clients = append(clients, g.ClientID)
+		}
+		return errors.Join(err, gerr, same("clients", clients, []string{ClientID, last.Grant.ClientID}))
 	}},
 	{"OIDC-10 a farewell is for one identity, byte for byte, and for nobody it is spent all the same", func(ctx context.Context, h *House) error {
 		err := h.known(ctx)

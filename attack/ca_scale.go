@@ -8,6 +8,12 @@ import (
 // of its own: each has to be remembered while it is good, so what one client may
 // have remembered has to be bounded.
 func ca07(t *trial, k *keyed) {
+	once, again := k.assert(nil), t.scaled(2000, 60_000) // more than a client may have remembered at once
+	replayed := t.flood(flood{n: again, hands: 16, body: true, request: func(int) []byte {
+		return wirePost("/revoke", values(with(once, "token", "unknown")...))
+	}})
+	t.check(replayed["200"] == 1 && replayed.only(again, "200", "401"), "one assertion, over and over: %v", replayed)
+	t.check(k.auth(k.assert(nil)).ok(), "whoever has seen one assertion shuts its client out")
 	before := t.kept()
 	n, got, began := t.scaled(2000, 1_000_000), tally{}, time.Now()
 	send := func() {

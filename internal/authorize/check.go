@@ -331,6 +331,9 @@ func checkScope(a *attempt) *oauth.Error {
 	a.dropped = asked.Without(a.scopes)
 	useful := a.scopes.Without(oauth.Scopes{oauth.ScopeOfflineAccess})
 	if len(useful) == 0 && len(a.resource.Scopes) > 0 && (len(asked) > 0 || a.req.Details == "") {
+		if len(asked) == 0 {
+			return oauth.Refuse(oauth.InvalidScope, "the request names no scope, and the resource gives none by itself; it has %s", a.resource.ScopeNames()).Under("AUTHZ-19")
+		}
 		return oauth.Refuse(oauth.InvalidScope, "none of the requested scopes is available to this client; the resource has %s", a.resource.ScopeNames()).Under("AUTHZ-19")
 	}
 	return nil

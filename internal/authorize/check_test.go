@@ -212,6 +212,18 @@ func TestTheTableOfChecks(t *testing.T) {
 	}
 }
 
+func TestARequestWithoutAScopeIsToldSo(t *testing.T) {
+	a := goodAttempt(t)
+	a.req.Scope = ""
+	a.policy.Resources[0].Default = nil
+	if err := checkResource(a); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkScope(a); err == nil || err.Code != oauth.InvalidScope || !strings.Contains(err.Hint, "names no scope") {
+		t.Errorf("AUTHZ-19: %+v", err)
+	}
+}
+
 func TestTheTrustLineIsOneRowBelowTheRedirectURI(t *testing.T) {
 	if checks[0].name != "redirect_uri" || checks[0].answer != shown {
 		t.Fatalf("the first check is %q", checks[0].name)

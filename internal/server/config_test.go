@@ -145,8 +145,12 @@ func TestCheckFilesFindsWhatServeWouldStumbleOver(t *testing.T) {
 		}
 	})
 	t.Run("POL-08 a proxy that nobody named is pointed out", func(t *testing.T) {
-		for add, want := range map[string]int{"": 1, "trusted_proxies: [10.0.0.1/32]": 0, "tls: {cert_file: a, key_file: b}": 0} {
-			cfg, err := Parse([]byte(minimal+add+"\n"), dir, false)
+		for add, want := range map[string]int{"": 1, "trusted_proxies: [10.0.0.1/32]": 0, "tls: {cert_file: a, key_file: b}": 0, "trusted_proxies: [10.0.0.2/32] # no scope": 1} {
+			text := minimal
+			if strings.HasSuffix(add, "no scope") {
+				text = strings.Replace(text, "    default_scopes: [read]\n", "", 1)
+			}
+			cfg, err := Parse([]byte(text+add+"\n"), dir, false)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -126,5 +126,10 @@ func (c *Config) Advice() []string {
 	if c.TLS.CertFile == "" && len(c.TrustedProxies) == 0 && strings.HasPrefix(c.Issuer, "https:") {
 		out = append(out, "trusted_proxies is empty: behind a proxy everybody seems to come from one address, and one visitor who guesses passwords slows down the sign-in of all")
 	}
+	for _, r := range c.Resource {
+		if len(r.Scopes) > 0 && len(r.DefaultScopes) == 0 {
+			out = append(out, fmt.Sprintf("resource %s has no default_scopes: a client that asks for no scope is refused there", r.ID))
+		}
+	}
 	return out
 }

@@ -67,7 +67,7 @@ func (h *House) device() store.Device {
 	h.n++
 	return store.Device{Hash: store.HashOf(fmt.Sprint("device ", h.n)), UserCode: store.HashOf(fmt.Sprint("user code ", h.n)),
 		ClientID: ClientID, Resource: Resource, Scopes: scopes("read", "write"), Details: `[{"type":"t"}]`, ACRValues: "a b", MaxAge: "60", AuthMethods: []string{"none"},
-		Method: "none", JKT: "jkt", SecurityDigest: "digest", Version: 3, IP: "192.0.2.1",
+		Method: "none", KeyThumbprint: "thumbprint", JKT: "jkt", InstanceJKT: "instance", CertThumbprint: "x5t", SecurityDigest: "digest", Version: 3, IP: "192.0.2.1",
 		Created: Noon, Expires: Noon.Add(10 * time.Minute), NextPoll: Noon, Interval: 5 * time.Second}
 }
 
@@ -120,7 +120,7 @@ func (h *House) dynamic() store.Client {
 	h.n++
 	return store.Client{ID: fmt.Sprint("dyn-", h.n), Name: "Dynamic", SecretHash: "secret", RedirectURIs: []string{"https://dyn.example/cb"},
 		GrantTypes: []string{"authorization_code"}, AuthMethods: []string{"none"}, Scope: "read", HasScope: true, Expires: Noon.Add(24 * time.Hour),
-		RegistrationHash: "registration 1", Metadata: []byte(`{"client_name":"Dynamic"}`),
+		RegistrationHash: "registration 1", Metadata: []byte(`{"client_name":"Dynamic"}`), JWKS: []byte(`{"keys":[]}`), JWKSURI: "https://dyn.example/jwks",
 		PostLogoutRedirectURIs: []string{"https://dyn.example/bye"}, BackchannelLogoutURI: "https://dyn.example/logout"}
 }
 

@@ -207,3 +207,51 @@ func TestOneBindingIsEnough(t *testing.T) {
 		}
 	})
 }
+
+// TestFAPIWithACertificate is a client whose certificate is everything: it
+// authenticates with it, and its tokens are bound to it.
+func TestFAPIWithACertificate(t *testing.T) {
+	t.Parallel()
+	h := New(t, "policy: {default: allow}", "policy: {default: allow, rules: [{name: banks, host: tls.test, action: allow, fapi: true}]}",
+		"", "trusted_proxies: [127.0.0.0/8, \"::1/128\"]\nmtls: {client_certificate_header: Client-Cert}")
+	own, stolen := selfSigned(t), selfSigned(t)
+	id := h.Net.Host("tls.test").ServeClient("/c.json", members{"token_endpoint_auth_method": oauth.MethodSelfSignedTLS, "jwks": own.keys})
+	shown, other := header("Client-Cert", own.header), header("Client-Cert", stolen.header)
+	form := func() url.Values { return h.pushForm("client_id", id, "redirect_uri", "https://tls.test/cb") }
+	for name, edits := range map[string][]func(*http.Request){"no certificate": nil, "another one": {other}} {
+		t.Run("POL-09, CAUTH-15, PAR-01 nothing is pushed with "+name, func(t *testing.T) {
+			if a := h.Post("/par", form(), edits...); a.Status == http.StatusCreated {
+				page := h.john().Visit(pushed(id, a.uri(t))) // nobody knew the client yet
+				if page.Has("decision") || page.URL.Query().Has("code") {
+					t.Errorf("%d at %s: %s", page.Status, page.URL, page.Text())
+				}
+			} else if a.Status != 401 {
+				t.Errorf("%d %s", a.Status, a.Raw)
+			}
+		})
+	}
+	code := h.john().Code(pushed(id, h.Post("/par", form(), shown).uri(t)))
+	redeem := CodeForm(code, "client_id", id, "redirect_uri", "https://tls.test/cb")
+	h.Post("/token", redeem).check(t, 401, oauth.InvalidClient)
+	h.Post("/token", redeem, other).check(t, 401, oauth.InvalidClient)
+	a := h.Post("/token", redeem, shown)
+	t.Run("POL-09, DPOP-07 the token is bound to the certificate", func(t *testing.T) {
+		if !a.OK() || a.Str("token_type") != "Bearer" {
+			t.Fatal(a.Status, a.Raw)
+		}
+		_, claims := h.claims(a.Str("access_token"))
+		if cnf, _ := claims["cnf"].(map[string]any); cnf["x5t#S256"] == nil || cnf["jkt"] != nil {
+			t.Errorf("%v", claims["cnf"])
+		}
+	})
+	t.Run("POL-09, DPOP-07 and so is what comes after it, under the same refresh token", func(t *testing.T) {
+		refresh := RefreshForm(a.Str("refresh_token"), "client_id", id)
+		h.Post("/token", refresh).check(t, 401, oauth.InvalidClient)
+		h.Post("/token", refresh, other).check(t, 401, oauth.InvalidClient)
+		if b := h.Post("/token", refresh, shown); !b.OK() || b.Str("refresh_token") != a.Str("refresh_token") {
+			t.Errorf("%d %s", b.Status, b.Raw)
+		}
+		h.Post("/revoke", nil2("token", a.Str("refresh_token")), other).check(t, 400, oauth.InvalidRequest) // who is it?
+		h.Post("/revoke", change(nil2("token", a.Str("refresh_token")), []string{"client_id", id}), other).check(t, 401, oauth.InvalidClient)
+	})
+}

@@ -57,9 +57,8 @@ type Config struct {
 
 	// People, TokenProof and Certificate are for the userinfo endpoint: the
 	// accounts, the check of the DPoP proof that comes with an access token that is
-	// bound to the key jkt, and
-	// the thumbprint of the client certificate of a request, or "". Without the
-	// last two a bound token is of no use there.
+	// bound to the key jkt, and the thumbprint of the client certificate of a
+	// request, or "". Without the last two a bound token is of no use there.
 	People      People
 	TokenProof  func(w http.ResponseWriter, r *http.Request, accessToken, jkt string) error
 	Certificate func(r *http.Request) string

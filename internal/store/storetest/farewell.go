@@ -92,7 +92,7 @@ var farewellChecks = []Check{
 			wg.Go(func() { errs[i] = h.AnswerConsent(ctx, a, Noon) })
 		}
 		wg.Wait()
-		err := errors.Join(append(errs, h.AnswerConsent(ctx, last, Noon))...)
+		err := errors.Join(errors.Join(errs...), h.AnswerConsent(ctx, last, Noon))
 		of, gerr := h.SessionGrants(ctx, "sid of user-1")
 		var clients []string
 		for _, g := range of {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bonafide-id/bonafide/cimd"
 	"github.com/bonafide-id/bonafide/internal/clientauth"
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/jose"
@@ -209,14 +210,19 @@ func (a *app) clientState(verb, state, short string) *cobra.Command {
 		Use: verb + " CLIENT_ID", Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
-				err := s.SetClientState(ctx, args[0], state, reason, time.Now())
-				if errors.Is(err, store.ErrNotFound) {
-					return fmt.Errorf("nobody here has used %s; to refuse it before anyone does, write a policy rule", args[0])
-				}
-				if err != nil {
+				note := ""
+				if _, err := s.Client(ctx, args[0]); errors.Is(err, store.ErrNotFound) {
+					if state != directory.StateBlocked || !cimd.LooksLikeURL(args[0]) {
+						return fmt.Errorf("there is no client %s here; see bonafide client list", args[0])
+					}
+					note = "   (nobody has used it here yet)"
+				} else if err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%sed  %s\n", strings.TrimSuffix(verb, "e"), args[0])
+				if err := s.SetClientState(ctx, args[0], state, reason, time.Now()); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%sed  %s%s\n", strings.TrimSuffix(verb, "e"), args[0], note)
 				return nil
 			})
 		},

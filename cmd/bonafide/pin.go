@@ -49,6 +49,7 @@ func (a *app) clientPin() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&file, "file", "", "read the document from this file; nothing is fetched")
+	cmd.Flags().BoolVar(&a.dev, "dev", false, "pin as for serve --dev")
 	return cmd
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/bonafide-id/bonafide/cimd"
 )
@@ -23,7 +24,7 @@ func CheckRedirect(uri string) error {
 	}
 	var e *cimd.Error
 	if _, err := cimd.Validate(id, body, cimd.ProfileMCP, cimd.Supported{}); errors.As(err, &e) {
-		return fmt.Errorf("%s (%s)", e.Hint, e.Rule)
+		return fmt.Errorf("%s (%s)", strings.TrimPrefix(e.Hint, "redirect_uris[0]: "), e.Rule)
 	} else if err != nil {
 		return err
 	}

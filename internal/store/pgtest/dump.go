@@ -19,7 +19,7 @@ func Dump(t testing.TB, address string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close(context.WithoutCancel(ctx))
+	defer func() { _ = c.Close(context.WithoutCancel(ctx)) }() // all was read, or the test has failed
 	rows, err := c.Query(ctx, `SELECT table_name::text FROM information_schema.tables WHERE table_schema = current_schema() ORDER BY 1`)
 	if err != nil {
 		t.Fatal(err)

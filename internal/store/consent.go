@@ -234,10 +234,11 @@ func (t *tx) refetched(a Answer, now time.Time) error {
 }
 
 // touchClient records that a client is used. One that expires does so as long
-// after its last use as it did before.
+// after its last use as it did before. A use that a clock behind tells of moves
+// neither back: of two clocks in turn each would prolong it again (FA-12).
 func (t *tx) touchClient(id string, now time.Time) error {
 	_, err := t.exec(`UPDATE clients SET expires_at = CASE WHEN expires_at > 0 AND last_used_at < $2 THEN expires_at + $2 - last_used_at ELSE expires_at END,
-		last_used_at = $2 WHERE client_id = $1`, id, micros(now))
+		last_used_at = CASE WHEN expires_at > 0 AND last_used_at > $2 THEN last_used_at ELSE $2 END WHERE client_id = $1`, id, micros(now))
 	return err
 }
 

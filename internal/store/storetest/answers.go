@@ -90,6 +90,21 @@ var answerChecks = []Check{
 		}
 		return err
 	}},
+	{"DCR-01, attack FA-12: clocks that are apart neither prolong the life of a client nor shorten it", func(ctx context.Context, h *House) error {
+		c := h.dynamic()
+		err := h.RegisterDynamic(ctx, c, plenty, Noon)
+		const ahead = 90 * time.Second
+		for range 5 { // by two replicas in turn
+			for _, by := range []time.Duration{ahead, 0} {
+				a := h.answer()
+				a.Grant.ClientID = c.ID
+				err = errors.Join(err, h.AnswerConsent(ctx, a, Noon.Add(by)))
+				row, rerr := h.Client(ctx, c.ID)
+				err = errors.Join(err, rerr, same("used and expires", []time.Time{row.LastUsed, row.Expires}, []time.Time{Noon.Add(ahead), c.Expires.Add(ahead)}))
+			}
+		}
+		return err
+	}},
 	{"DCR-04 a client that registered itself says how long it lives from now on, and is used by saying it", dynamicChange},
 	{"REV-06 an ending is of one person and one client, of a client or of a person, and leaves what ended before", reach},
 	{"AD-09 lists of grants go on behind the cursor, in order", func(ctx context.Context, h *House) error {

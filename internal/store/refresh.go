@@ -27,8 +27,8 @@ func (s *Store) FindRefresh(ctx context.Context, ref RefreshRef, now time.Time) 
 	var head int
 	var headHash Hash
 	var grace []byte
-	err := s.get(ctx, append([]any{&head, &headHash, &r.Family, instant{&r.Expires}, instant{&r.Absolute}, &grace}, g.columns()...),
-		`SELECT g.head, g.head_hash, g.family_hash, g.head_expires_at, g.absolute_at, g.head_grace, `+grantColumns+` FROM grants g WHERE g.id = $1`, ref.GrantID)
+	err := s.get(ctx, append([]any{&head, &headHash, &r.Family, instant{&r.Expires}, instant{&r.Absolute}, &grace, &r.KeySince, &r.InstanceSince}, g.columns()...),
+		`SELECT g.head, g.head_hash, g.family_hash, g.head_expires_at, g.absolute_at, g.head_grace, g.jkt_since, g.instance_since, `+grantColumns+` FROM grants g WHERE g.id = $1`, ref.GrantID)
 	if err == nil && (!silent && ref.Family != r.Family || ref.Generation > head || ref.Generation == head && ref.Hash != headHash) {
 		err = ErrNotFound
 	}
@@ -89,9 +89,12 @@ func (s *Store) RotateRefresh(ctx context.Context, r Rotation, now time.Time) er
 // next. It changes a row at most once for each generation.
 const rotate = rotated + ofTheHead
 
-// rotateAndTie is rotate that ties the grant to keys where it has none.
+// rotateAndTie is rotate that ties the grant to keys where it has none, from the
+// next token on.
 const rotateAndTie = rotated + `, jkt = CASE WHEN g.jkt = '' THEN $10 ELSE g.jkt END,
-	instance_jkt = CASE WHEN g.instance_jkt = '' THEN $11 ELSE g.instance_jkt END` + ofTheHead
+	jkt_since = CASE WHEN g.jkt = '' AND $10 <> '' THEN g.head + 1 ELSE g.jkt_since END,
+	instance_jkt = CASE WHEN g.instance_jkt = '' THEN $11 ELSE g.instance_jkt END,
+	instance_since = CASE WHEN g.instance_jkt = '' AND $11 <> '' THEN g.head + 1 ELSE g.instance_since END` + ofTheHead
 
 // keepHead notes that the head was used and lets it live as long as its family.
 // The token before it is no lost answer any more.

@@ -182,6 +182,10 @@ type Refresh struct {
 	Successor         Hash
 	SuccessorUsed     bool
 	Grace             []byte // the successor, sealed under a key derived from this token
+
+	// The generations from which on tokens belong to the DPoP key and to the
+	// installation of the grant, where it began without: older ones belonged to none.
+	KeySince, InstanceSince int
 }
 
 // Rotation replaces one refresh token, as FindRefresh returned it, by the next.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/bonafide-id/bonafide/internal/planted"
+	"github.com/bonafide-id/bonafide/internal/store"
 	"github.com/bonafide-id/bonafide/oauth"
 )
 
@@ -24,8 +25,23 @@ const (
 // 5, RFC 8705 section 4). A client that authenticates may come with a new key, for
 // keys and certificates are renewed, but not without one: what began bound never
 // becomes a bearer token.
-func (h *Handler) bind(_ context.Context, is *issue) error {
-	g, c := is.grant, is.client
+func (h *Handler) bind(_ context.Context, is *issue) error { return is.holds(is.grant) }
+
+// asItWas is a grant as it was when a refresh token of its family was made: what
+// was made without a key belongs to none, whoever has shown one since.
+func asItWas(g store.Grant, r store.Refresh) store.Grant {
+	if r.Generation < r.KeySince {
+		g.JKT = ""
+	}
+	if r.Generation < r.InstanceSince {
+		g.InstanceJKT = ""
+	}
+	return g
+}
+
+// holds is bind for a grant.
+func (is *issue) holds(g store.Grant) error {
+	c := is.client
 	public := c.Method == oauth.MethodNone
 	held := func(bound, shown string) bool { return bound == "" || shown == bound || shown != "" && !public }
 	switch {

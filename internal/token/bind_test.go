@@ -109,9 +109,34 @@ func TestRefreshOfAKey(t *testing.T) {
 		h.refused(t, oauth.InvalidGrant, refreshForm(public, second), "DPoP", h.proof(t, stranger))
 		third := h.ok(t, refreshForm(public, second), "DPoP", h.proof(t, k)).get("refresh_token")
 		h.refused(t, oauth.InvalidGrant, refreshForm(public, third), "DPoP", h.proof(t, stranger))
-		h.refused(t, oauth.InvalidGrant, refreshForm(public, first)) // who lacks the key does not end it either
+		h.refused(t, oauth.InvalidGrant, refreshForm(public, second)) // who lacks the key does not end it either
+		h.refused(t, oauth.InvalidGrant, refreshForm(public, second), "DPoP", h.proof(t, stranger))
 		if !h.active(t, c.grantID) {
 			t.Error("the grant ended")
+		}
+	})
+	t.Run("TOK-11, attack RF-01: a thief who shows a key for a token that belonged to none is noticed when its owner comes", func(t *testing.T) {
+		for name, proof := range map[string]func() []string{
+			"without a key": func() []string { return nil }, "with a key of their own": func() []string { return []string{"DPoP", h.proof(t, k)} },
+		} {
+			for _, wait := range []time.Duration{0, time.Hour} {
+				c := h.consent(t, public)
+				first := h.ok(t, c.form()).get("refresh_token")
+				theirs := h.ok(t, refreshForm(public, first), "DPoP", h.proof(t, stranger)).get("refresh_token")
+				h.clock.move(wait)
+				h.refused(t, oauth.InvalidGrant, refreshForm(public, first), proof()...)
+				if h.active(t, c.grantID) {
+					t.Errorf("%s, after %v: the grant lives on", name, wait)
+				}
+				h.refused(t, oauth.InvalidGrant, refreshForm(public, theirs), "DPoP", h.proof(t, stranger))
+			}
+		}
+	})
+	t.Run("TOK-12 the answer that brings a key may be lost", func(t *testing.T) {
+		first := h.ok(t, h.consent(t, public).form()).get("refresh_token")
+		second := h.ok(t, refreshForm(public, first), "DPoP", h.proof(t, k)).get("refresh_token")
+		if again := h.ok(t, refreshForm(public, first), "DPoP", h.proof(t, k)).get("refresh_token"); again != second {
+			t.Error("another successor")
 		}
 	})
 	t.Run("DPOP-02 that of a client that authenticates is bound by its authentication, as ever", func(t *testing.T) {

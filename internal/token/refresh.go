@@ -44,7 +44,11 @@ func (h *Handler) findRefresh(ctx context.Context, is *issue) error {
 	if weaker(is.client, grant) {
 		return oauth.Refuse(oauth.InvalidClient, "the grant began with a stronger client authentication than this request has").Under("DOC-18")
 	}
-	if err := h.bind(ctx, is); err != nil || !refresh.Used {
+	err = h.bind(ctx, is)
+	switch {
+	case err != nil && refresh.Used && is.holds(asItWas(grant, refresh)) == nil:
+		return h.stolen(ctx, is) // one of the two who used it has tied what followed to a key of theirs
+	case err != nil || !refresh.Used:
 		return err
 	}
 	return h.again(ctx, is)
@@ -147,6 +151,11 @@ func (h *Handler) again(ctx context.Context, is *issue) error {
 			return nil
 		} // it is not the token that was used, but made by somebody who held one of its family
 	}
+	return h.stolen(ctx, is)
+}
+
+// stolen ends the family of a refresh token that was used before.
+func (h *Handler) stolen(ctx context.Context, is *issue) error {
 	if planted.Weak("family") {
 		return invalidGrant("TOK-16", hintRefresh, "the refresh token was used before")
 	}

@@ -108,6 +108,8 @@ var protocolChecks = []Check{
 			err = errors.Join(err, ferr, h.RotateRefresh(ctx, r, Noon))
 			got = append(got, g.JKT+" "+g.InstanceJKT)
 		}
+		old, _, oerr := h.FindRefresh(ctx, refreshOf(a, 1), Noon)
+		err = errors.Join(err, oerr, same("since when", []int{old.KeySince, old.InstanceSince}, []int{3, 4}))
 		g, gerr := h.GrantActive(ctx, a.Grant.ID)
 		return errors.Join(err, gerr, same("before each", got, []string{" ", " ", "jkt ", "jkt instance", "jkt instance"}), same("in the end", g.JKT+" "+g.InstanceJKT, "jkt instance"))
 	}},

@@ -108,6 +108,8 @@ type Request struct {
 	// Resolve says that the client may be one that nobody agreed to yet, so that
 	// its document may be fetched. The handler sets it.
 	Resolve bool
+	// Prefer says, with Resolve, what is better than a fetch.
+	Prefer Preference
 	// Admit is asked with the claimed client_id before a stranger is looked up; an
 	// error is the answer. Nil admits everybody.
 	Admit func(ctx context.Context, clientID string) error
@@ -116,6 +118,17 @@ type Request struct {
 	unusableCredentials string        // why the Authorization header cannot be used; "" if it can
 	claimed             string        // the client_id, not yet proven
 }
+
+// Preference says which description of a client counts where its document may be
+// fetched. A fetch is the last resort for all but the first.
+type Preference uint8
+
+// The preferences. A client of which nothing is known is looked up under each.
+const (
+	PreferFresh  Preference = iota // the document, which is read anew when that is due
+	PreferCached                   // a document that need not be read anew, else what was kept
+	PreferKept                     // what was kept when somebody agreed to the client
+)
 
 // FromHTTP takes the credentials from a request. The parts of HTTP Basic are
 // form-decoded, because a URL as client_id holds colons (OAuth 2.1 section
@@ -316,6 +329,16 @@ func (a *Authenticator) find(ctx context.Context, q *Request, id string, mayFetc
 		if q.Admit != nil {
 			if err := q.Admit(ctx, id); err != nil {
 				return nil, err
+			}
+		}
+		if q.Prefer == PreferCached {
+			if c, err := a.cfg.Directory.Find(ctx, id, false); !errors.Is(err, directory.ErrDeferred) {
+				return c, err
+			}
+		}
+		if q.Prefer != PreferFresh {
+			if c, err := a.cfg.Directory.Stored(ctx, id); err == nil {
+				return c, nil
 			}
 		}
 		return a.cfg.Directory.Find(cimd.WithSource(ctx, web.Network(web.ClientIP(ctx))), id, mayFetch) // who asks pays for the fetch

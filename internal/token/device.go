@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/bonafide-id/bonafide/internal/audit"
+	"github.com/bonafide-id/bonafide/internal/clientauth"
 	"github.com/bonafide-id/bonafide/internal/directory"
 	"github.com/bonafide-id/bonafide/internal/planted"
 	"github.com/bonafide-id/bonafide/internal/store"
@@ -32,13 +33,35 @@ func parseDevice(p web.Params, q *request) error {
 	return nil
 }
 
+// polled is what the store says about a device code.
+type polled struct {
+	store.Device
+	err error
+}
+
+// preferOfDevice looks the code up and says how its client is described. Once a
+// person has said yes it is the client that they agreed to, as with an authorization
+// code, whatever its document says now and whether or not its host answers (TOK-06).
+// Until then nobody may have agreed to it yet; but that a device waits is no reason
+// to read a document over and over (FETCH-21). Whose the code is, is looked at later.
+func (h *Handler) preferOfDevice(ctx context.Context, q *request) clientauth.Preference {
+	d, err := h.cfg.Devices.FindDevice(ctx, store.HashOf(q.deviceCode), h.cfg.Now())
+	q.polled = &polled{d, err}
+	if d.State == store.DeviceApproved || d.State == store.DeviceUsed {
+		return clientauth.PreferKept
+	}
+	return clientauth.PreferCached
+}
+
 // findDevice answers a poll. Most of them end here: nobody has answered yet, or
 // the device asks too often, and an impatient one is told so without a write
 // (DEV-04). The code belongs to the client that asked for it, in the way in which
 // it authenticated, and to the keys that it showed then (DEV-06).
 func (h *Handler) findDevice(ctx context.Context, is *issue) error {
-	hash := store.HashOf(is.deviceCode)
-	d, err := h.cfg.Devices.FindDevice(ctx, hash, is.now)
+	if is.polled == nil {
+		h.preferOfDevice(ctx, &is.request)
+	}
+	hash, d, err := store.HashOf(is.deviceCode), is.polled.Device, is.polled.err
 	if err != nil && !errors.Is(err, store.ErrExpired) {
 		return gone(err, "DEV-06", hintDevice)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/bonafide-id/bonafide/internal/clientauth"
 	"github.com/bonafide-id/bonafide/internal/web"
 	"github.com/bonafide-id/bonafide/oauth"
 )
@@ -24,6 +25,9 @@ type grantType struct {
 	// to it: its document may be fetched, within the budgets of the directory.
 	resolve bool
 
+	// prefer says what is better than a fetch, where resolve allows one. nil: nothing.
+	prefer func(*Handler, context.Context, *request) clientauth.Preference
+
 	// alone marks a grant that no person agrees to. A client that no operator
 	// registered gets it only if a policy rule names both (TOK-17).
 	alone bool
@@ -33,7 +37,7 @@ type grantType struct {
 var grants = map[string]grantType{
 	oauth.GrantAuthorizationCode: {parse: parseCode, find: (*Handler).findCode, redeem: (*Handler).redeemCode},
 	oauth.GrantRefreshToken:      {parse: parseRefresh, find: (*Handler).findRefresh, redeem: (*Handler).rotate},
-	oauth.GrantDeviceCode: {parse: parseDevice, find: (*Handler).findDevice, redeem: (*Handler).redeemDevice, resolve: true,
+	oauth.GrantDeviceCode: {parse: parseDevice, find: (*Handler).findDevice, redeem: (*Handler).redeemDevice, resolve: true, prefer: (*Handler).preferOfDevice,
 		offered: func(c *Config) bool { return c.Devices != nil }},
 	oauth.GrantClientCredentials: {parse: parseScope, find: (*Handler).findOwn, redeem: (*Handler).openGrant, resolve: true, alone: true},
 	oauth.GrantJWTBearer: {parse: parseJWTBearer, find: (*Handler).findAssertion, redeem: (*Handler).redeemAssertion, resolve: true, alone: true,
@@ -66,6 +70,7 @@ type request struct {
 	redirectURI  string
 	refreshToken string
 	deviceCode   string
+	polled       *polled      // what the device code stands for; nil: nobody has looked
 	scopes       oauth.Scopes // asked for; empty: all that was granted
 	resources    []string     // asked for; empty: the one that was granted
 	details      string       // authorization_details asked for; "": all that were granted

@@ -26,7 +26,7 @@ func (h *Handler) Revoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c, err := h.authenticate(w, r, p, false)
+	c, err := h.authenticate(w, r, clientauth.FromHTTP(r, p))
 	if err != nil {
 		return err
 	}

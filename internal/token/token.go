@@ -175,7 +175,11 @@ func (h *Handler) Token(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	ctx := r.Context()
-	client, err := h.authenticate(w, r, p, g.resolve)
+	who := clientauth.FromHTTP(r, p)
+	if who.Resolve = g.resolve; g.prefer != nil {
+		who.Prefer = g.prefer(h, ctx, &q)
+	}
+	client, err := h.authenticate(w, r, who)
 	if err != nil {
 		return err
 	}
@@ -226,12 +230,10 @@ func (h *Handler) find(ctx context.Context, is *issue) error {
 	return is.kind.find(h, ctx, is)
 }
 
-// authenticate is the client authentication of all endpoints. With resolve a
-// client that is not known here yet is looked up. A failed one is
+// authenticate is the client authentication of all endpoints. A failed one is
 // answered with the challenge that HTTP asks for (TOK-19).
-func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, p web.Params, resolve bool) (*clientauth.Client, error) {
-	q := clientauth.FromHTTP(r, p)
-	q.Resolve, q.Admit = resolve, h.admit
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, q clientauth.Request) (*clientauth.Client, error) {
+	q.Admit = h.admit
 	c, err := h.cfg.Clients.Authenticate(r.Context(), q)
 	if err != nil && oauth.AsError(err).Code == oauth.InvalidClient {
 		challenge(w, r)

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -175,5 +177,93 @@ func TestWhatIsSweptWhileTheClockIsMistrusted(t *testing.T) {
 	}
 	if denied, err := s.TokenDenied(t.Context(), "denied"); !denied || err != nil {
 		t.Errorf("attack FA-11, REV-06: the mark has gone: %v", err)
+	}
+}
+
+func TestChain(t *testing.T) {
+	before, line := HashOf("before"), []byte(`{"type":"fetch"}`)
+	t.Run("POL-07 the hash of an event covers the one before it, its number and its line", func(t *testing.T) {
+		want := Hash(sha256.Sum256(append(before[:], `{"seq":17,"type":"fetch"}`...)))
+		if got := chain(before, 17, line); got != want {
+			t.Errorf("%x, not %x", got, want)
+		}
+	})
+}
+
+func TestPagesOfAccounts(t *testing.T) {
+	s := open(t)
+	for i := range 5 {
+		if err := s.AddUser(t.Context(), User{ID: fmt.Sprint("u", i), Name: fmt.Sprint("Person ", i), Created: noon}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, row := range []struct {
+		after string
+		limit int
+		want  string
+	}{
+		{"", 2, "u0 u1"}, {"u1", 2, "u2 u3"}, {"u3", 2, "u4"}, {"u4", 2, ""}, {"", 0, "u0 u1 u2 u3 u4"},
+	} {
+		page, err := s.Users(t.Context(), row.after, row.limit)
+		var ids []string
+		for _, u := range page {
+			ids = append(ids, u.ID)
+		}
+		if got := strings.Join(ids, " "); got != row.want || err != nil {
+			t.Errorf("AD-09 behind %q: %q, %v", row.after, got, err)
+		}
+	}
+}
+
+func TestASessionIsSeen(t *testing.T) {
+	s := open(t)
+	seed(t, s)
+	h, end := HashOf("session"), noon.Add(24*time.Hour)
+	if err := s.SeeSession(t.Context(), h, end, end.Add(time.Hour)); !errors.Is(err, ErrNotFound) {
+		t.Errorf("AUTHZ-23 a session that is seen at its end lives again: %v", err)
+	}
+	if err := s.SeeSession(t.Context(), h, noon.Add(time.Hour), noon.Add(30*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if ses, _, err := s.FindSession(t.Context(), h, end); err != nil || !ses.LastSeen.Equal(noon.Add(time.Hour)) || !ses.Expires.Equal(noon.Add(30*time.Hour)) {
+		t.Errorf("%+v, %v", ses, err)
+	}
+}
+
+func TestTheCacheGrowsOld(t *testing.T) {
+	s := open(t)
+	at := noon
+	s.now = func() time.Time { return at }
+	seed(t, s)
+	if err := s.RegisterClient(t.Context(), Client{ID: "other"}, noon); err != nil {
+		t.Fatal(err)
+	}
+	save := func(client string) {
+		t.Helper()
+		if err := s.SaveCache(t.Context(), "key", client, []byte(client)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := func(now time.Time) bool {
+		t.Helper()
+		_, perr := s.Prune(t.Context(), now)
+		_, ok, err := s.LoadCache(t.Context(), "key")
+		if err := errors.Join(perr, err); err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	save(benchClient)
+	at = noon.Add(20 * 24 * time.Hour)
+	save("other") // again, for another client
+	var client string
+	if err := s.get(t.Context(), []any{&client}, `SELECT client_id FROM cache`); err != nil || client != "other" {
+		t.Errorf("whose it is: %q, %v", client, err)
+	}
+	if !kept(at.Add(CacheLife)) {
+		t.Error("attack DS-13: an entry that was saved again went with its first saving")
+	}
+	if kept(at.Add(CacheLife + time.Microsecond)) {
+		t.Error("attack DS-13: an old entry stays")
 	}
 }

@@ -119,7 +119,7 @@ type House struct {
 
 // Checks returns the whole contract.
 func Checks() []Check {
-	return slices.Concat(onceChecks, protocolOnceChecks, tokenChecks, ruleChecks, deviceChecks, guessChecks, protocolChecks, farewellChecks, dynamicChecks, detailChecks, answerChecks, replicaChecks)
+	return slices.Concat(onceChecks, protocolOnceChecks, tokenChecks, ruleChecks, deviceChecks, guessChecks, protocolChecks, farewellChecks, dynamicChecks, detailChecks, answerChecks, writtenChecks, replicaChecks)
 }
 
 // Run holds a store against the contract.

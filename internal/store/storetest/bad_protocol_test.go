@@ -283,7 +283,7 @@ func TestKnownBadStoresOfTheProtocolAreCaught(t *testing.T) {
 		caught []string // the starts of the checks that must fail
 	}{
 		{"look, believe, write", func(s storetest.Store) storetest.Store { return &hurried{racy{Store: s, seen: map[string]bool{}}} },
-			[]string{"PAR-05 a pushed request is kept once", "PAR-05, attack CN-07", "attack DV-06, attack CN-07", "DEV-06, attack DV-07", "DEV-04, attack DV-02: of polls", "XCH-04, attack CA-01", "DCR-05 an identifier is taken once", "DCR-04 a registration token is used once", "XCH-10, OIDC-05", "OIDC-10 a farewell is taken once", "OIDC-10 a farewell ends"}},
+			[]string{"PAR-05 a pushed request is kept once", "PAR-05, attack CN-07", "attack DV-06, attack CN-07", "DEV-06, attack DV-07", "DEV-04, attack DV-02: of polls", "XCH-04, attack CA-01", "DCR-05 an identifier is taken once", "DCR-04 a registration token is used once", "XCH-10, OIDC-05: an identity", "XCH-10, OIDC-05: an address", "OIDC-10 a farewell is taken once", "OIDC-10 a farewell ends"}},
 		{"count, then wait", func(s storetest.Store) storetest.Store { return &boundless{racy: racy{Store: s}} }, []string{"DCR-01, PAR-11"}},
 		{"off by one", func(s storetest.Store) storetest.Store { return early{s} }, []string{"DEV-04, attack DV-09", "PAR-05, PAR-06"}},
 		{"slow down without a consequence", func(s storetest.Store) storetest.Store { return patient{s} }, []string{"DEV-04, attack DV-02: a poll", "DEV-04, attack DV-02: of polls"}},

@@ -57,6 +57,31 @@ func TestTokensOfAKey(t *testing.T) {
 	})
 }
 
+// TestCodeOfNobody is about a code that was issued to no key.
+func TestCodeOfNobody(t *testing.T) {
+	h := newHouse(t)
+	k, thief := newKey(t), newKey(t)
+	for name, proof := range map[string]func() []string{
+		"without a key": func() []string { return nil }, "with a key of their own": func() []string { return []string{"DPoP", h.proof(t, k)} },
+	} {
+		t.Run("TOK-03: a thief who redeems it with a key is noticed when its owner comes "+name, func(t *testing.T) {
+			c := h.consent(t, public)
+			theirs := h.ok(t, c.form(), "DPoP", h.proof(t, thief))
+			wrong := c.form()
+			wrong.Set("code_verifier", oauth.NewVerifier())
+			h.refused(t, oauth.InvalidGrant, wrong, proof()...)
+			if !h.active(t, c.grantID) {
+				t.Fatal("a wrong verifier ended the grant")
+			}
+			h.refused(t, oauth.InvalidGrant, c.form(), proof()...)
+			if h.active(t, c.grantID) {
+				t.Error("the grant lives on")
+			}
+			h.refused(t, oauth.InvalidGrant, refreshForm(public, theirs.get("refresh_token")), "DPoP", h.proof(t, thief))
+		})
+	}
+}
+
 func TestRefreshOfAKey(t *testing.T) {
 	h := newHouse(t)
 	k, stranger := newKey(t), newKey(t)

@@ -61,7 +61,14 @@ func (h *Handler) findCode(ctx context.Context, is *issue) error {
 		h.verifier.Failed(tries)
 		return invalidGrant("TOK-04", "code_verifier does not match the code_challenge", "wrong verifier")
 	}
-	if err := h.bind(ctx, is); err != nil || !code.Spent {
+	if !code.Spent {
+		return h.bind(ctx, is)
+	}
+	// Whoever redeemed it may have shown keys of theirs, which the code did not
+	// belong to: its owner, who has others or none, has to be heard all the same.
+	bound := is.grant
+	bound.JKT, bound.CertThumbprint = code.JKT, ""
+	if err := is.holds(bound); err != nil {
 		return err
 	}
 	return h.replayed(ctx, is)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -116,13 +117,29 @@ func (a *app) endAccount(cmd *cobra.Command, s *store.Store, u store.User, do fu
 	return do(ctx, s)
 }
 
+// knows reports whether the configuration names an issuer, and takes its tenant.
+func (a *app) knows(issuer, tenant string) bool {
+	for _, u := range a.loaded.Upstream {
+		if u.Issuer == issuer && tenant == "" {
+			return true
+		}
+	}
+	for _, i := range a.loaded.IDJAG.Issuers {
+		if i.Issuer == issuer && (tenant == "" || slices.Contains(i.Tenants, tenant)) {
+			return true
+		}
+	}
+	return false
+}
+
 func (a *app) userLink() *cobra.Command {
-	var issuer, subject string
+	var issuer, tenant, subject string
 	cmd := &cobra.Command{
 		Use:   "link NAME",
 		Short: "Link an account to the same person at another sign-in provider",
 		Long: "Links an account to a subject at an upstream provider, so that the person can sign\n" +
-			"in there. The subject is the provider's own name for the person, often an opaque\n" +
+			"in there, or at an issuer of identity assertions (id_jag), so that these count for\n" +
+			"the person. The subject is the provider's own name for the person, often an opaque\n" +
 			"one: the audit event of a refused sign-in shows it.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -132,20 +149,25 @@ func (a *app) userLink() *cobra.Command {
 			return a.withUser(cmd, args[0], func(ctx context.Context, s *store.Store, u store.User) error {
 				now := time.Now()
 				err := s.LinkIdentity(ctx, store.Identity{
-					Issuer: issuer, Subject: subject, UserID: u.ID, Email: u.Email, Created: now, LastSeen: now,
-				}, nil, audit.Event{Time: now, Type: audit.TypeUser, User: u.ID, Code: "linked", Data: map[string]string{"issuer": issuer, "subject": subject}})
+					Issuer: issuer, Tenant: tenant, Subject: subject, UserID: u.ID, Email: u.Email, Created: now, LastSeen: now,
+				}, nil, audit.Event{Time: now, Type: audit.TypeUser, User: u.ID, Code: "linked", Data: map[string]string{"issuer": issuer, "tenant": tenant, "subject": subject}})
 				if errors.Is(err, store.ErrConflict) {
 					return errors.New("that identity is linked to another account")
 				}
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "linked  %s\n", u.Name)
+				note := ""
+				if !a.knows(issuer, tenant) {
+					note = "   (no upstream provider and no id_jag issuer of the configuration has that issuer, or that tenant)"
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "linked  %s%s\n", u.Name, note)
 				return nil
 			})
 		},
 	}
 	cmd.Flags().StringVar(&issuer, "issuer", "", "issuer of the provider, byte for byte as in the configuration")
+	cmd.Flags().StringVar(&tenant, "tenant", "", "tenant of the person, for assertions of an issuer that several share")
 	cmd.Flags().StringVar(&subject, "subject", "", "the provider's subject identifier of the person")
 	return cmd
 }

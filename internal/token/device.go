@@ -111,7 +111,7 @@ func (is *issue) ownDevice(d *store.Device) error {
 		return invalidGrant("DEV-06", hintKey, "no proof, or one with another key")
 	case d.InstanceJKT != c.InstanceJKT:
 		return invalidGrant("DEV-06", hintInstance, "another instance of the client")
-	case d.CertThumbprint != c.CertThumbprint:
+	case d.CertThumbprint != "" && d.CertThumbprint != c.CertThumbprint:
 		return invalidGrant("DEV-06", hintCertificate, "no certificate, or another one")
 	case c.Decision.FAPI:
 		return oauth.Refuse(oauth.UnauthorizedClient, "the client is held to FAPI 2.0, which has no device flow").Under("POL-09")

@@ -194,6 +194,15 @@ func TestDeviceBelongsToItsClient(t *testing.T) {
 			try(public, c.spoil).is(t, status, c.code, c.rule)
 		})
 	}
+	t.Run("DEV-06, DPOP-07 one that began without a certificate may come with one, and with no other than it began with", func(t *testing.T) {
+		is := &issue{client: &clientauth.Client{Client: &directory.Client{ID: "r", Source: directory.SourceRegistered}, Method: oauth.MethodNone, CertThumbprint: "cert"}}
+		for began, want := range map[string]oauth.Code{"": "", "cert": "", "other": oauth.InvalidGrant} {
+			err := is.ownDevice(&store.Device{ClientID: "r", Method: oauth.MethodNone, CertThumbprint: began})
+			if want == "" && err != nil || want != "" && (err == nil || oauth.AsError(err).Code != want) {
+				t.Errorf("began with %q: %v", began, err)
+			}
+		}
+	})
 	t.Run("DEV-09 a rule that closed the flow meanwhile", func(t *testing.T) {
 		no := false
 		h.people.rules(t, policy.Rule{Client: public, Action: policy.Allow, Device: &no})

@@ -30,7 +30,7 @@ func (a *app) withStore(cmd *cobra.Command, do func(ctx context.Context, s *stor
 	ctx := cmd.Context()
 	s, err := store.Open(ctx, store.Config{Path: cfg.StorePath()})
 	if err != nil {
-		return fmt.Errorf("open the store: %w", err)
+		return cfg.NotOpened(err)
 	}
 	defer s.Close()
 	return do(ctx, s)

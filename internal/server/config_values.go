@@ -210,6 +210,15 @@ func (c *Config) CheckFolder() error {
 	return nil
 }
 
+// NotOpened is an error about the store with the name of its file; an address of
+// PostgreSQL is in the error already, and may hold a password.
+func (c *Config) NotOpened(err error) error {
+	if c.shared() {
+		return fmt.Errorf("store: %w", err)
+	}
+	return fmt.Errorf("store %s: %w", c.StorePath(), err)
+}
+
 // checkKeyFiles reads the files that hold keys of others.
 func (c *Config) checkKeyFiles() error {
 	files := map[string]string{}

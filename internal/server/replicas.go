@@ -190,7 +190,7 @@ func ApplyPolicy(ctx context.Context, cfg *Config, o Options) (revision int64, p
 	}
 	s, err := store.Open(ctx, store.Config{Path: cfg.StorePath(), Logger: o.Logger, Now: o.Now})
 	if err != nil {
-		return 0, false, fmt.Errorf("open the store: %w", err)
+		return 0, false, cfg.NotOpened(err)
 	}
 	defer s.Close()
 	before, err := s.NewestPolicy(ctx)

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -98,7 +97,7 @@ func New(ctx context.Context, cfg *Config, opts Options) (_ *Server, err error) 
 		return nil, err
 	}
 	if s.store, err = store.Open(ctx, store.Config{Path: cfg.StorePath(), Logger: s.log, Now: opts.Now}); err != nil {
-		return nil, fmt.Errorf("open the store: %w", err)
+		return nil, cfg.NotOpened(err)
 	}
 	if s.audit, err = audit.New(audit.Config{Sink: s.store, Observe: opts.Observe, Now: opts.Now, Logger: s.log}); err != nil {
 		return nil, err

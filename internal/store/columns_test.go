@@ -267,3 +267,35 @@ func TestTheCacheGrowsOld(t *testing.T) {
 		t.Error("attack DS-13: an old entry stays")
 	}
 }
+
+func TestAPinHoldsOneClient(t *testing.T) {
+	s := open(t)
+	seed(t, s)
+	pinned := func(id string) int {
+		t.Helper()
+		c, err := s.Client(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Pinned
+	}
+	a, b := "https://a.example/c", "https://b.example/c"
+	pin := func(id string) error {
+		return s.PinClient(t.Context(), Client{ID: id}, Document{ClientID: id, Digest: "d", Body: []byte("{}")}, noon)
+	}
+	if err := errors.Join(pin(a), s.UnpinClient(t.Context(), a, noon), pin(b)); err != nil {
+		t.Fatal(err)
+	}
+	if pinned(a) != 0 || pinned(b) != 1 || pinned(benchClient) != 0 {
+		t.Errorf("URL-16 pinned are %d, %d and %d", pinned(a), pinned(b), pinned(benchClient))
+	}
+	if err := errors.Join(pin(a), s.UnpinClient(t.Context(), b, noon)); err != nil || pinned(a) != 1 || pinned(b) != 0 {
+		t.Errorf("URL-16 %v; pinned are %d and %d", err, pinned(a), pinned(b))
+	}
+	if err := pin(benchClient); !errors.Is(err, ErrConflict) || pinned(benchClient) != 0 {
+		t.Errorf("URL-16 a registered client was pinned: %v", err)
+	}
+	if err := s.PinClient(t.Context(), Client{}, Document{Digest: "d", Body: []byte("{}")}, noon); err == nil || errors.Is(err, ErrConflict) {
+		t.Errorf("URL-16 nobody was pinned: %v", err)
+	}
+}

@@ -87,6 +87,32 @@ var writtenChecks = []Check{
 		}
 		return err
 	}},
+	{"XCH-04, XCH-12: a grant without a page names itself and its client, and lives as long as what it gave", func(ctx context.Context, h *House) error {
+		for name, spoil := range map[string]func(*store.Grant){"no identifier": func(g *store.Grant) { g.ID = "" }, "no client": func(g *store.Grant) { g.ClientID = "" }} {
+			o := h.opening()
+			spoil(&o.Grant)
+			if _, err := h.OpenGrant(ctx, o, Noon); err == nil || errors.Is(err, store.ErrNotFound) {
+				return fmt.Errorf("a grant with %s: %v", name, err) //nolint:errorlint // a report of a test, nothing to unwrap
+			}
+		}
+		short, long := h.opening(), h.opening()
+		long.Refresh = fresh(refreshOf(store.Answer{Grant: long.Grant}, 1))
+		_, e1 := h.OpenGrant(ctx, short, Noon)
+		_, e2 := h.OpenGrant(ctx, long, Noon)
+		err := errors.Join(e1, e2)
+		for _, row := range []struct {
+			after       time.Duration
+			short, long error
+		}{
+			{store.UnboundGrant, nil, nil}, {store.UnboundGrant + time.Hour, store.ErrEnded, nil}, {14 * 24 * time.Hour, store.ErrEnded, nil}, {15 * 24 * time.Hour, store.ErrEnded, store.ErrEnded},
+		} {
+			_, perr := h.Prune(ctx, Noon.Add(row.after+store.ReplayWindow))
+			_, s := h.GrantActive(ctx, short.Grant.ID)
+			_, l := h.GrantActive(ctx, long.Grant.ID)
+			err = errors.Join(err, perr, is(fmt.Sprint("without a refresh token, after ", row.after), s, row.short), is(fmt.Sprint("with one, after ", row.after), l, row.long))
+		}
+		return err
+	}},
 	{"a page of clients is as long as was asked", func(ctx context.Context, h *House) error {
 		var err error
 		for i := range 5 {

@@ -299,3 +299,23 @@ func TestAPinHoldsOneClient(t *testing.T) {
 		t.Errorf("URL-16 nobody was pinned: %v", err)
 	}
 }
+
+func TestAKeyIsWithdrawn(t *testing.T) {
+	at := noon.Add(time.Hour)
+	for _, row := range []struct {
+		name         string
+		retire, want time.Time
+	}{
+		{"JK-14 a key that would never end", time.Time{}, at},
+		{"JK-14 a key that would end later", at.Add(time.Minute), at},
+		{"JK-14 a key that ends earlier", at.Add(-time.Minute), at.Add(-time.Minute)},
+	} {
+		s := open(t)
+		if err := errors.Join(s.AddSigningKey(t.Context(), SigningKey{KID: "kid", Alg: "ES256", Wrapped: []byte("wrapped"), Created: noon, Retire: row.retire}, ""), s.WithdrawSigningKey(t.Context(), "kid", at)); err != nil {
+			t.Fatal(err)
+		}
+		if keys, err := s.SigningKeys(t.Context()); err != nil || len(keys) != 1 || !keys[0].Retire.Equal(row.want) {
+			t.Errorf("%s: %+v, %v", row.name, keys, err)
+		}
+	}
+}

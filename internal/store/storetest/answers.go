@@ -16,6 +16,9 @@ import (
 // reach of an ending.
 var answerChecks = []Check{
 	{"CONS-13 a yes is one of somebody, for a client, whose row and document it brings", func(ctx context.Context, h *House) error {
+		if err := errors.Join(h.AnswerConsent(ctx, fetched(h.answer(), fetchedID), Noon), h.RegisterClient(ctx, store.Client{ID: "other", Name: "Other"}, Noon)); err != nil {
+			return err
+		}
 		for name, spoil := range map[string]func(*store.Answer){
 			"no identifier": func(a *store.Answer) { a.Grant.ID = "" }, "no client": func(a *store.Answer) { a.Grant.ClientID, a.Client, a.Document = "", nil, nil },
 			"another's row": func(a *store.Answer) { a.Client.ID = "other" }, "another's document": func(a *store.Answer) { a.Document.ClientID = "other" },
@@ -26,7 +29,9 @@ var answerChecks = []Check{
 				return fmt.Errorf("a yes with %s: %v", name, err) //nolint:errorlint // a report of a test, nothing to unwrap
 			}
 			_, grant := h.GrantActive(ctx, a.Grant.ID)
-			if err := is(name, grant, store.ErrNotFound); err != nil {
+			row, rerr := h.Client(ctx, "other")
+			_, doc := h.Document(ctx, "other")
+			if err := errors.Join(rerr, is(name, grant, store.ErrNotFound), same(name+": the other's row", row.Name, "Other"), is(name+": the other's document", doc, store.ErrNotFound)); err != nil {
 				return err
 			}
 		}

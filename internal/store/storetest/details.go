@@ -81,6 +81,9 @@ var detailChecks = []Check{
 				oldest[a.Grant.ClientID] = a.Grant.ID
 			}
 		}
+		over := h.answer() // all that this client has there has ended
+		over.Grant.ClientID = "over"
+		err = errors.Join(err, h.RegisterClient(ctx, store.Client{ID: "over"}, Noon), h.AnswerConsent(ctx, over, Noon), h.RevokeGrant(ctx, over.Grant.ID, "revoked", Noon))
 		var got []string
 		grants, gerr := h.SessionGrants(ctx, "sid of user-1")
 		for _, g := range grants {

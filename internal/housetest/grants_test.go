@@ -161,6 +161,34 @@ func (h *House) assertion(key jose.Private, change map[string]any) url.Values {
 	return url.Values{"grant_type": {oauth.GrantJWTBearer}, "assertion": {sign(h.TB, key, oauth.TypIDJAG, c)}}
 }
 
+func TestIdentityAssertionsOfNobodyHere(t *testing.T) {
+	t.Parallel()
+	rules, logs := append(slices.Clone(agentRules), ", link: create}", "}"), &notebook{}
+	h := New(t, rules...)
+	h.Server.Close()
+	h.Log = logs
+	h.Start(rules...)
+	key := newKey(t, jose.ES256)
+	h.Net.Host("idp.test").ServeJSON("/jwks.json", keySet(t, key))
+	k := h.keyed(agentDocument, jose.ES256)
+	t.Run("XCH-10, XCH-11 the operator is told whom to link, the client is not", func(t *testing.T) {
+		a := k.post("/token", h.assertion(key, nil))
+		a.check(t, 400, oauth.InvalidGrant)
+		if !strings.Contains(logs.String(), `\"jane\" of `+idp) || strings.Contains(a.Raw, "jane") {
+			t.Errorf("%s; %s", a.Raw, logs)
+		}
+		jane := h.AddUser("jane", Password)
+		s := h.Store()
+		defer s.Close()
+		if err := s.LinkIdentity(t.Context(), store.Identity{Issuer: idp, Subject: "jane", UserID: jane.ID}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if a := k.post("/token", h.assertion(key, nil)); !a.OK() {
+			t.Errorf("linked: %d %s", a.Status, a.Raw)
+		}
+	})
+}
+
 func TestIdentityAssertions(t *testing.T) {
 	t.Parallel()
 	h := agents(t)

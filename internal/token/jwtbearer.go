@@ -139,7 +139,7 @@ func (h *Handler) person(ctx context.Context, is *issue, a *idJAG) (userID strin
 		}
 		l.names = append(l.names, a.Subject+"@"+hostOf(a.Issuer))
 	default:
-		return "", invalidGrant("XCH-10", hintPerson, "the identity is not linked")
+		return "", invalidGrant("XCH-10", hintPerson, fmt.Sprintf("subject %.200q of %s, tenant %.200q, is not linked", a.Subject, a.Issuer, a.Tenant))
 	}
 	is.link = l
 	return l.UserID, nil

@@ -38,8 +38,8 @@ const sites = 100
 // playServer is the role "server": the real server from a real configuration,
 // run as the daemon runs it, with a small internet of its own and a clock that
 // can be moved; and beside it the floors, with a store of their own. Its arguments
-// are a directory and, for PostgreSQL, an address and the key file of the replica
-// that was there before.
+// are a directory and, for PostgreSQL, its address, the key file of the replica
+// that was there before ("": there was none), and another address for the floors.
 func playServer(args []string) error {
 	dir := args[0]
 	at := place{dir: dir, listen: "127.0.0.1:0", fetch: "at_once"}
@@ -48,6 +48,10 @@ func playServer(args []string) error {
 	}
 	if len(args) > 2 {
 		at.key = args[2]
+	}
+	floorAt := filepath.Join(dir, "floor.db")
+	if len(args) > 3 {
+		floorAt = args[3]
 	}
 	if path := os.Getenv("BENCH_PROFILE"); path != "" { // for one who wants to know where the time goes
 		f, err := os.Create(path + "." + filepath.Base(dir))
@@ -93,7 +97,7 @@ func playServer(args []string) error {
 	if err != nil {
 		return err
 	}
-	f, err := startFloors(ctx, dir, clock, func() int { return len(internet.Dials()) })
+	f, err := startFloors(ctx, dir, floorAt, clock, func() int { return len(internet.Dials()) })
 	if err != nil {
 		return err
 	}
@@ -156,12 +160,12 @@ type floors struct {
 	dials func() int // connections to document hosts so far
 }
 
-func startFloors(ctx context.Context, dir string, c *clock, dials func() int) (*floors, error) {
+func startFloors(ctx context.Context, dir, path string, c *clock, dials func() int) (*floors, error) {
 	key, err := jose.Generate(jose.ES256)
 	if err != nil {
 		return nil, err
 	}
-	s, err := store.Open(ctx, store.Config{Path: filepath.Join(dir, "floor.db")})
+	s, err := store.Open(ctx, store.Config{Path: path})
 	if err != nil {
 		return nil, err
 	}

@@ -54,6 +54,7 @@ func TestScan(t *testing.T) {
 		"a/testdata/ids.txt":      "# URL-08 a comment\n\"https://h\" # URL-09 CU-03: the path alone\n",
 		"a/testdata/c/one.txtar":  "CACHE-13, attack DS-06: attempts are spaced\n\n-- story --\nURL-10 no name\n",
 		"a/storetest/contract.go": "package storetest\n\nvar c = \"TOK-22 one winner\"\n",
+		"attack/cu.go":            "package main\n\nvar rows = []row{{\"CU-07\", func(t *trial) { t.only(\"CU-08\") }}, bad(\"RS-09\", \"text\"), {\"CU-09 is none\", nil}}\n",
 		".git/y_test.go":          "not Go",
 	})
 	f, err := scan(root)
@@ -80,6 +81,8 @@ func TestScan(t *testing.T) {
 		"CACHE-13":     "a/testdata/c/one.txtar||attempts are spaced",
 		"DS-06":        "a/testdata/c/one.txtar||attempts are spaced",
 		"TOK-22":       "a/storetest/contract.go||one winner",
+		"CU-07":        "attack/cu.go|make attack|",
+		"attack RS-09": "attack/cu.go|make attack|",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

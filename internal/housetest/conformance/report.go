@@ -91,7 +91,7 @@ func (r *report) markdown() []byte {
 
 const preface = `# Conformance
 
-Written by ` + "`make docs`" + ` from the names of the tests and from [conformance.notes](conformance.notes); do not edit it. A row is *done* when it is built and at least one test names it, *different* when this product decided otherwise ([divergences.md](divergences.md) says why), and *not yet* otherwise. ` + "`make test`" + ` fails when a row claims a test that does not exist.
+Written by ` + "`make docs`" + ` from the names of the tests and from [conformance.notes](conformance.notes); do not edit it. A row is *done* when it is built and at least one test names it, *different* when this product decided otherwise ([divergences.md](divergences.md) says why), and *not yet* otherwise. A case of ` + "`make attack`" + `, which attacks the binary as it ships, counts as a test of its row. ` + "`make test`" + ` fails when a row claims a test that does not exist.
 
 Rows are numbered within their group and gathered from Client ID Metadata Documents, MCP authorization, OAuth 2.1 and the RFCs it draws on, OpenID Connect, and what field experience adds. The test column counts the named tests and shows up to two; one name in a table or in a data file may stand for several cases.
 

@@ -104,8 +104,53 @@ func (f *findings) file(rel, disk string) error {
 		f.examples(rel, string(src))
 	case strings.HasSuffix(rel, "_test.go"), strings.Contains(rel, "/storetest/"), bytes.Contains(src, []byte("\t\"testing\"\n")):
 		return f.source(rel, src)
+	case strings.HasPrefix(rel, "attack/"):
+		return f.cases(rel, src)
 	}
 	return nil
+}
+
+// harness stands in place of a test's function where a row is a case of the harness
+// that attacks the binary as it ships.
+const harness = "make attack"
+
+// aCase is the name of a case of the harness: the row and nothing else.
+var aCase = regexp.MustCompile(`^(?:RS|` + attackGroups + `)-\d\d$`)
+
+// cases takes the cases of the harness: {"SD-01", func...} in a list of rows, or
+// the same by a function that makes one.
+func (f *findings) cases(rel string, src []byte) error {
+	parsed, err := parser.ParseFile(token.NewFileSet(), rel, src, parser.SkipObjectResolution)
+	if err != nil {
+		return err
+	}
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.CompositeLit:
+			if len(n.Elts) == 2 {
+				f.oneCase(rel, n.Elts[0])
+			}
+		case *ast.CallExpr:
+			if _, plain := n.Fun.(*ast.Ident); plain && len(n.Args) > 1 {
+				f.oneCase(rel, n.Args[0])
+			}
+		}
+		return true
+	})
+	return nil
+}
+
+func (f *findings) oneCase(rel string, name ast.Expr) {
+	lit, ok := name.(*ast.BasicLit)
+	if !ok {
+		return
+	}
+	s, err := strconv.Unquote(lit.Value)
+	if err != nil || !aCase.MatchString(s) {
+		return
+	}
+	id := rowID{attack: true, name: s}
+	f.tests[id] = append(f.tests[id], named{file: rel, fn: harness})
 }
 
 // story takes the comment at the top of a txtar file, which is its name, and the

@@ -138,8 +138,11 @@ func TestUserinfoWithABoundToken(t *testing.T) {
 		t.Fatalf("%d %s", a.Status, a.Raw)
 	}
 	token := a.Str("access_token")
-	hash := sha256.Sum256([]byte(token))
-	ath := base64.RawURLEncoding.EncodeToString(hash[:])
+	athOf := func(token string) string {
+		hash := sha256.Sum256([]byte(token))
+		return base64.RawURLEncoding.EncodeToString(hash[:])
+	}
+	ath := athOf(token)
 	for _, c := range []struct {
 		name, scheme string
 		key          jose.Private
@@ -149,7 +152,7 @@ func TestUserinfoWithABoundToken(t *testing.T) {
 		{"DPOP-06, OIDC-03 with its key", "DPoP", key, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath}, 200},
 		{"DPOP-06 with another key", "DPoP", other, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath}, 401},
 		{"DPOP-01 with a proof for another endpoint", "DPoP", key, members{"htm": "GET", "htu": Issuer + "/token", "ath": ath}, 401},
-		{"DPOP-01 with a proof for another token", "DPoP", key, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath[:42] + "A"}, 401},
+		{"DPOP-01 with a proof for another token", "DPoP", key, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": athOf(token + "x")}, 401},
 		{"DPOP-06 as a bearer token", "Bearer", key, members{"htm": "GET", "htu": Issuer + "/userinfo", "ath": ath}, 401},
 	} {
 		t.Run(c.name, func(t *testing.T) {
